@@ -1,0 +1,43 @@
+"""How commands speak: JSON for machines on standard output, tables for people, progress and errors on standard error."""
+
+import asyncio
+import sys
+from collections.abc import Callable, Coroutine
+from typing import Annotated, Any, TypeVar
+
+import orjson
+import typer
+from rich.console import Console
+
+from reanimate.errors import ReanimateError
+
+__all__ = ["JsonFlag", "err", "fail", "out", "print_json", "run"]
+
+T = TypeVar("T")
+
+out = Console()
+err = Console(stderr=True)
+
+JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON document for machines.")]
+
+
+def print_json(value: Any) -> None:
+    """Print `value` as one indented JSON document; datetimes become ISO 8601 in UTC."""
+    sys.stdout.write(orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS, default=str).decode() + "\n")
+    sys.stdout.flush()
+
+
+def fail(error: BaseException) -> typer.Exit:
+    """Print one line on standard error and return the exit to raise."""
+    err.print(f"[bold red]error:[/] {error}", highlight=False, soft_wrap=True)
+    return typer.Exit(1)
+
+
+def run(work: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    """Run an async command; an error of the library becomes one line and exit code 1, never a traceback."""
+    try:
+        return asyncio.run(work())
+    except ReanimateError as error:
+        raise fail(error) from None
+    except KeyboardInterrupt:
+        raise typer.Exit(130) from None

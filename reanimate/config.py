@@ -1,0 +1,279 @@
+"""The settings tree: `reanimate.toml`, then environment, read once at the edge of each process.
+
+Nothing here opens a file other than the settings file itself; where the running parts listen is in `addresses.py`,
+generated secrets are in `secrets.py`.
+"""
+
+import os
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from zoneinfo import ZoneInfo
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+from reanimate.errors import ConfigInvalid
+
+__all__ = [
+    "AgentSettings",
+    "AlertSettings",
+    "BackupSettings",
+    "DatabaseSettings",
+    "DependencySettings",
+    "GatewaySettings",
+    "IncidentSettings",
+    "NotifySettings",
+    "PrefectSettings",
+    "Settings",
+    "VectorSettings",
+    "VectorTarget",
+    "WatchSettings",
+    "WebSettings",
+    "default_home",
+    "load_settings",
+]
+
+Port = Annotated[int, Field(ge=0, le=65535)]
+Seconds = Annotated[float, Field(gt=0)]
+
+
+def default_home() -> Path:
+    """Return `REANIMATE_HOME`, or the XDG data directory of this user."""
+    if home := os.environ.get("REANIMATE_HOME"):
+        return Path(home).expanduser().absolute()
+    data = os.environ.get("XDG_DATA_HOME") or str(Path.home() / ".local" / "share")
+    return Path(data) / "reanimate"
+
+
+class Section(BaseModel):
+    """A table of the settings file; an unknown key is an error, so that a typo is not silently ignored."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class AgentSettings(Section):
+    """The application being protected."""
+
+    name: str = "agent"
+    users: Literal["all", "some", "few", "single"] = "all"
+    """Who is hit when the agent is out, for the severity table."""
+
+
+class DatabaseSettings(Section):
+    """Our own record. Without a url the embedded Postgres is started."""
+
+    url: SecretStr | None = None
+    pg_bin: Path | None = None
+    port: Port = 8705
+
+
+class WebSettings(Section):
+    """Alert intake, pages and metrics."""
+
+    host: str = "127.0.0.1"
+    port: Port = 8700
+
+
+class PrefectSettings(Section):
+    """The orchestrator. Without an api_url our own server is started on the record's Postgres."""
+
+    api_url: str | None = None
+    port: Port = 8704
+    pool: str = "reanimate"
+    worker: bool = True
+    """Start a process worker on the same pool, the fallback when no responder lives."""
+
+
+class GatewaySettings(Section):
+    """The process that the agent's traffic goes through."""
+
+    name: str = "gateway"
+    host: str = "127.0.0.1"
+    port: Port = 8710
+    control_port: Port = 8711
+    hang_limit_s: Seconds = 1.0
+    """A target that has not begun to answer a read after this long is failed over."""
+
+
+class VectorTarget(Section):
+    """One vector server. Without a url our standby server is started in writable mode on `port`."""
+
+    name: str
+    role: Literal["primary", "replica"]
+    url: str | None = None
+    api_key: SecretStr | None = None
+    port: Port = 0
+
+
+class VectorSettings(Section):
+    """The vector stores, and what must be in them."""
+
+    targets: tuple[VectorTarget, ...] = (
+        VectorTarget(name="primary", role="primary", port=8720),
+        VectorTarget(name="replica", role="replica", port=8721),
+    )
+    collections: tuple[str, ...] = ()
+    """Collections or aliases to protect; empty means every one that has a backup."""
+
+    @model_validator(mode="after")
+    def _names_are_unique(self) -> "VectorSettings":
+        names = [target.name for target in self.targets]
+        if len(set(names)) != len(names):
+            raise ValueError(f"two vector targets share a name: {names}")
+        if sum(target.role == "primary" for target in self.targets) != 1:
+            raise ValueError("exactly one vector target must have role = 'primary'")
+        return self
+
+    @property
+    def primary(self) -> VectorTarget:
+        return next(target for target in self.targets if target.role == "primary")
+
+    @property
+    def replicas(self) -> tuple[VectorTarget, ...]:
+        return tuple(target for target in self.targets if target.role == "replica")
+
+    def target(self, name: str) -> VectorTarget:
+        """Return the target called `name`.
+
+        Raises:
+            ConfigInvalid: there is none; the message lists those there are.
+        """
+        for target in self.targets:
+            if target.name == name:
+                return target
+        known = ", ".join(target.name for target in self.targets)
+        raise ConfigInvalid(f"no vector target is called {name!r}", hint=f"configured are: {known}")
+
+
+class DependencySettings(Section):
+    """Another thing the agent needs, watched by an HTTP GET or a TCP connection."""
+
+    name: str
+    kind: Literal["llm_provider", "tool", "database"]
+    url: str
+    """http(s)://… is asked with GET and must answer below 500; tcp://host:port must accept a connection."""
+
+
+class WatchSettings(Section):
+    """Our own probes."""
+
+    port: Port = 8712
+    interval_s: Seconds = 1.0
+    data_interval_s: Seconds = 5.0
+    timeout_s: Seconds = 1.0
+    samples: Annotated[int, Field(ge=1)] = 3
+    """Failed samples in a row before a dependency counts as down."""
+    recovered_after: Annotated[int, Field(ge=1)] = 3
+    """Good samples in a row before it counts as up again."""
+    min_count_ratio: Annotated[float, Field(gt=0, le=1)] = 0.9
+    """Below this share of the newest backup's exact count, data counts as lost."""
+
+
+class AlertSettings(Section):
+    """Who may post alerts. Several secrets at once allow rotation."""
+
+    alertmanager_bearer: tuple[SecretStr, ...] = ()
+    alertmanager_basic: tuple[SecretStr, ...] = ()
+    """user:password pairs."""
+    cloudevents_bearer: tuple[SecretStr, ...] = ()
+    cloudevents_hmac: tuple[SecretStr, ...] = ()
+    hmac_tolerance_s: Seconds = 300.0
+    max_body_bytes: Annotated[int, Field(ge=262_144)] = 1_048_576
+
+
+class IncidentSettings(Section):
+    """How alerts become incidents."""
+
+    window_s: Seconds = 300.0
+    """Related alerts within this long of an open incident's last alert join it."""
+
+
+class NotifySettings(Section):
+    """Whom to tell: Apprise URLs (mailto://, slack://, json:// …)."""
+
+    urls: tuple[SecretStr, ...] = ()
+
+
+class BackupSettings(Section):
+    """Where backups go and when they are taken."""
+
+    store: str | None = None
+    """file:///path, s3://bucket/prefix, gs://…, az://…; without one, a folder in the home directory."""
+    timezone: str = "UTC"
+    sentinels: Annotated[int, Field(ge=1, le=1000)] = 20
+    golden_queries: Annotated[int, Field(ge=1, le=100)] = 5
+    snapshot_timeout_s: Seconds = 3600.0
+
+    @field_validator("timezone")
+    @classmethod
+    def _zone_exists(cls, name: str) -> str:
+        try:
+            ZoneInfo(name)
+        except Exception as error:
+            raise ValueError(f"{name!r} is not a time zone of this system") from error
+        return name
+
+
+class Settings(BaseSettings):
+    """Everything a person can set. Environment wins over the file: `REANIMATE_WEB__PORT=9000`."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="REANIMATE_", env_nested_delimiter="__", frozen=True, extra="forbid", nested_model_default_partial_update=True
+    )
+
+    home: Path = Field(default_factory=default_home)
+    agent: AgentSettings = AgentSettings()
+    database: DatabaseSettings = DatabaseSettings()
+    web: WebSettings = WebSettings()
+    prefect: PrefectSettings = PrefectSettings()
+    gateway: GatewaySettings = GatewaySettings()
+    vector: VectorSettings = VectorSettings()
+    dependencies: tuple[DependencySettings, ...] = ()
+    watch: WatchSettings = WatchSettings()
+    alerts: AlertSettings = AlertSettings()
+    incidents: IncidentSettings = IncidentSettings()
+    notify: NotifySettings = NotifySettings()
+    backups: BackupSettings = BackupSettings()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, settings_file())
+
+
+def settings_file() -> Path:
+    """Return the settings file in force: `REANIMATE_CONFIG`, else `reanimate.toml` in the home directory."""
+    if path := os.environ.get("REANIMATE_CONFIG"):
+        return Path(path).expanduser()
+    return default_home() / "reanimate.toml"
+
+
+def load_settings() -> Settings:
+    """Read the settings.
+
+    Raises:
+        ConfigInvalid: with every problem found, a line each, and no value of a secret.
+    """
+    overrides: dict[str, Any] = {}
+    if url := os.environ.get("DATABASE_URL"):
+        overrides["database"] = {"url": url}
+    try:
+        return Settings(**overrides)
+    except ValidationError as error:
+        problems = "; ".join(
+            f"{'.'.join(str(part) for part in problem['loc']) or 'settings'}: {problem['msg']}" for problem in error.errors()
+        )
+        raise ConfigInvalid(f"settings are not usable: {problems}", hint=f"mend {settings_file()} or the environment") from None
+    except ValueError as error:  # a TOML file that does not parse
+        raise ConfigInvalid(f"{settings_file()} is not valid TOML: {error}") from None

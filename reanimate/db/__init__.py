@@ -1,0 +1,1 @@
+"""The record in Postgres: tables, migrations, connections, and the embedded server for machines without one."""
