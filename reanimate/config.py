@@ -223,7 +223,11 @@ class Settings(BaseSettings):
     """Everything a person can set. Environment wins over the file: `REANIMATE_WEB__PORT=9000`."""
 
     model_config = SettingsConfigDict(
-        env_prefix="REANIMATE_", env_nested_delimiter="__", frozen=True, extra="forbid", nested_model_default_partial_update=True
+        env_prefix="REANIMATE_",
+        env_nested_delimiter="__",
+        frozen=True,
+        extra="forbid",
+        nested_model_default_partial_update=True,
     )
 
     home: Path = Field(default_factory=default_home)
@@ -272,8 +276,11 @@ def load_settings() -> Settings:
         return Settings(**overrides)
     except ValidationError as error:
         problems = "; ".join(
-            f"{'.'.join(str(part) for part in problem['loc']) or 'settings'}: {problem['msg']}" for problem in error.errors()
+            f"{'.'.join(str(part) for part in problem['loc']) or 'settings'}: {problem['msg']}"
+            for problem in error.errors()
         )
-        raise ConfigInvalid(f"settings are not usable: {problems}", hint=f"mend {settings_file()} or the environment") from None
+        raise ConfigInvalid(
+            f"settings are not usable: {problems}", hint=f"mend {settings_file()} or the environment"
+        ) from None
     except ValueError as error:  # a TOML file that does not parse
         raise ConfigInvalid(f"{settings_file()} is not valid TOML: {error}") from None

@@ -109,7 +109,10 @@ class Alert(Base):
     """One alert of a delivery, in our words. The same (source, fingerprint, starts_at, status) is a repeat."""
 
     __tablename__ = "alerts"
-    __table_args__ = (UniqueConstraint("source", "fingerprint", "starts_at", "status"), Index("ix_alerts_incident", "incident_id"))
+    __table_args__ = (
+        UniqueConstraint("source", "fingerprint", "starts_at", "status"),
+        Index("ix_alerts_incident", "incident_id"),
+    )
 
     id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
     delivery_id: Mapped[int] = mapped_column(ForeignKey("deliveries.id"))
