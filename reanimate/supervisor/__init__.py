@@ -1,0 +1,1 @@
+"""Starts the running parts, keeps them running, and leaves none behind."""
