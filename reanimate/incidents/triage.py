@@ -1,0 +1,216 @@
+"""From what alerts say and what fresh probes find to faults, each with evidence and a confidence. Pure."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from reanimate.incidents.faults import Fault
+from reanimate.incidents.severity import Impact
+
+__all__ = ["RULES", "Claim", "Finding", "Rule", "TargetProbe", "claim_of", "impact_of", "triage"]
+
+Evidence = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One fault we believe in. `confidence` is a share of 1."""
+
+    fault: Fault
+    component: str
+    confidence: float
+    evidence: tuple[Evidence, ...] = ()
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What one alert says, before anybody has looked: labels and annotations as the sender gave them."""
+
+    fingerprint: str
+    component: str
+    labels: Mapping[str, str]
+    annotations: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class TargetProbe:
+    """What we found ourselves at one vector target, just now."""
+
+    target: str
+    role: str
+    answers: bool
+    detail: str
+    problems: Mapping[str, str] = field(default_factory=dict)
+    """Collection → what is wrong with its data; empty when all that was backed up is there."""
+    judged: int = 0
+    """How many collections could be held against a backup."""
+
+
+@dataclass(frozen=True)
+class Rule:
+    """An alert whose name, summary or service matches `pattern` speaks of `fault`."""
+
+    pattern: str
+    fault: Fault
+    confidence: float
+
+
+# The first match wins, so the narrower ones come first. Searched, case ignored, in alertname, service, job and summary.
+RULES: tuple[Rule, ...] = (
+    Rule(r"(collection|knowledge.?base|kb).*(deleted|missing|empty|gone|lost)", Fault.KNOWLEDGE_BASE_DELETED, 0.6),
+    Rule(r"(prompt.?injection|jailbreak|malicious)", Fault.MALICIOUS_PROMPT_ATTACK, 0.6),
+    Rule(r"hallucinat", Fault.MASS_HALLUCINATION, 0.6),
+    Rule(r"(quality|groundedness|eval.?score).*(drop|low|down|degrad)", Fault.OUTPUT_QUALITY_DROP, 0.6),
+    Rule(
+        r"(quota|insufficient.?credit|token.?limit|budget).*(exhaust|exceed|low|out|reached)?",
+        Fault.TOKEN_QUOTA_EXHAUSTED,
+        0.6,
+    ),
+    Rule(r"(connection.?pool|too many connections|pool.?exhaust)", Fault.DATABASE_POOL_EXHAUSTED, 0.6),
+    Rule(r"(oom|out.?of.?memory|memory.*(high|pressure|exhaust))", Fault.OUT_OF_MEMORY, 0.6),
+    Rule(r"(cpu|load).*(high|overload|saturat|throttl)", Fault.CPU_OVERLOAD, 0.6),
+    Rule(r"config.*(chang|drift|wrong)", Fault.CONFIGURATION_CHANGED, 0.6),
+    Rule(r"(user.?data|rows?|table|conversation).*(lost|deleted|missing|dropped)", Fault.USER_DATA_LOST, 0.6),
+    Rule(r"(qdrant|vector.?(store|db|database)?)", Fault.VECTOR_DATABASE_DOWN, 0.6),
+    Rule(
+        r"(llm|openai|anthropic|provider|completion).*(down|unavailable|error|fail|5xx|timeout|429)",
+        Fault.LLM_API_UNAVAILABLE,
+        0.6,
+    ),
+    Rule(r"(tool|external.?service|mcp).*(down|unavailable|error|fail|timeout)", Fault.EXTERNAL_TOOL_DOWN, 0.6),
+)
+
+_SEARCHED = ("alertname", "service", "job")
+
+
+def claim_of(claim: Claim, rules: Sequence[Rule] = RULES) -> Finding:
+    """Return what an alert claims by itself: its `fault` label, else the first rule that matches, else `unknown`."""
+    said = claim.labels.get("fault", "")
+    if said in set(Fault) - {Fault.UNKNOWN}:
+        return Finding(
+            Fault(said),
+            claim.component,
+            0.7,
+            ({"check": "alert label", "found": f"fault={said}", "alert": claim.fingerprint},),
+        )
+    text = " ".join([*(claim.labels.get(name, "") for name in _SEARCHED), claim.annotations.get("summary", "")])
+    for rule in rules:
+        if re.search(rule.pattern, text, re.IGNORECASE):
+            return Finding(
+                rule.fault,
+                claim.component,
+                rule.confidence,
+                (
+                    {
+                        "check": "rules table",
+                        "found": text.strip()[:200],
+                        "rule": rule.pattern,
+                        "alert": claim.fingerprint,
+                    },
+                ),
+            )
+    return Finding(
+        Fault.UNKNOWN,
+        claim.component,
+        0.2,
+        (
+            {
+                "check": "rules table",
+                "found": text.strip()[:200],
+                "detail": "nothing matched",
+                "alert": claim.fingerprint,
+            },
+        ),
+    )
+
+
+def _of_target(probe: TargetProbe, said_down: bool) -> list[Finding]:
+    """What one target's own probe shows. An empty server is no healthy one."""
+    component = f"vector:{probe.target}"
+    if not probe.answers:
+        return [
+            Finding(Fault.VECTOR_DATABASE_DOWN, component, 0.95, ({"check": "own probe", "found": probe.detail},)),
+        ]
+    if not probe.problems:
+        return []
+    evidence = tuple({"check": "own probe", "collection": name, "found": what} for name, what in probe.problems.items())
+    if said_down and len(probe.problems) == probe.judged:
+        came_back = {"check": "own probe", "found": "it answers again, but nothing that was backed up is there"}
+        return [Finding(Fault.VECTOR_DATABASE_DOWN, component, 0.95, (came_back, *evidence))]
+    return [Finding(Fault.KNOWLEDGE_BASE_DELETED, component, 0.95, evidence)]
+
+
+def _settled(claimed: Finding, probes: Mapping[str, TargetProbe]) -> Finding:
+    """Hold a claim about a vector target against our own look at it."""
+    kind, _, name = claimed.component.partition(":")
+    probe = probes.get(name) if kind == "vector" else None
+    if probe is None or claimed.fault not in (Fault.VECTOR_DATABASE_DOWN, Fault.KNOWLEDGE_BASE_DELETED):
+        return claimed
+    if probe.answers and not probe.problems:
+        look = {"check": "own probe", "found": f"{name} answers and its data is there now ({probe.judged} judged)"}
+        return Finding(claimed.fault, claimed.component, 0.5, (*claimed.evidence, look))
+    return claimed
+
+
+def triage(claims: Sequence[Claim], probes: Sequence[TargetProbe], rules: Sequence[Rule] = RULES) -> list[Finding]:
+    """Return the faults, surest first; `unknown` alone when nothing else is believed.
+
+    A claim and a probe that agree on fault and component become one finding with both pieces of evidence.
+    """
+    by_name = {probe.target: probe for probe in probes}
+    claimed = [claim_of(claim, rules) for claim in claims]
+    said_down = {found.component for found in claimed if found.fault is Fault.VECTOR_DATABASE_DOWN}
+    merged: dict[tuple[Fault, str], Finding] = {}
+    seen = [found for probe in probes for found in _of_target(probe, f"vector:{probe.target}" in said_down)]
+    for found in [*(_settled(item, by_name) for item in claimed), *seen]:
+        key = (found.fault, found.component)
+        known = merged.get(key)
+        merged[key] = (
+            found
+            if known is None
+            else Finding(
+                found.fault,
+                found.component,
+                max(found.confidence, known.confidence),
+                (*known.evidence, *found.evidence),
+            )
+        )
+    believed = [found for found in merged.values() if found.fault is not Fault.UNKNOWN]
+    order = list(Fault)
+    believed.sort(key=lambda found: (-found.confidence, order.index(found.fault), found.component))
+    return believed or list(merged.values())[:1] or [Finding(Fault.UNKNOWN, "unknown", 0.1)]
+
+
+# What a fault does to the agent when nothing softens it.
+_IMPACT: dict[Fault, Impact] = {
+    Fault.LLM_API_UNAVAILABLE: Impact.UNAVAILABLE,
+    Fault.VECTOR_DATABASE_DOWN: Impact.UNAVAILABLE,
+    Fault.EXTERNAL_TOOL_DOWN: Impact.PARTIAL,
+    Fault.TOKEN_QUOTA_EXHAUSTED: Impact.UNAVAILABLE,
+    Fault.DATABASE_POOL_EXHAUSTED: Impact.CORE,
+    Fault.OUT_OF_MEMORY: Impact.CORE,
+    Fault.CPU_OVERLOAD: Impact.PARTIAL,
+    Fault.OUTPUT_QUALITY_DROP: Impact.PARTIAL,
+    Fault.MASS_HALLUCINATION: Impact.CORE,
+    Fault.MALICIOUS_PROMPT_ATTACK: Impact.CORE,
+    Fault.KNOWLEDGE_BASE_DELETED: Impact.UNAVAILABLE,
+    Fault.CONFIGURATION_CHANGED: Impact.PARTIAL,
+    Fault.USER_DATA_LOST: Impact.CORE,
+    Fault.UNKNOWN: Impact.PARTIAL,
+}
+
+
+def impact_of(finding: Finding, probes: Sequence[TargetProbe]) -> tuple[Impact, str]:
+    """Return how badly a fault hits the agent, and why: a healthy replica keeps the reads going."""
+    impact = _IMPACT[finding.fault]
+    if finding.fault not in (Fault.VECTOR_DATABASE_DOWN, Fault.KNOWLEDGE_BASE_DELETED):
+        return impact, f"{finding.fault} by the table"
+    name = finding.component.partition(":")[2]
+    this = next((probe for probe in probes if probe.target == name), None)
+    if this is not None and this.role == "replica":
+        return Impact.SLIGHT, f"{name} is a replica: the primary serves, but there is no second copy"
+    healthy = [probe.target for probe in probes if probe.target != name and probe.answers and not probe.problems]
+    if healthy:
+        return Impact.CORE, f"writes are out; reads can be served by {', '.join(healthy)}"
+    return Impact.UNAVAILABLE, "no other vector target answers with its data"

@@ -1,0 +1,100 @@
+"""Telling gateways what holds: the newest document is pushed to each, and kept ready for those that ask."""
+
+import asyncio
+import time
+from dataclasses import dataclass
+from datetime import timedelta
+
+import httpx
+from sqlalchemy import select
+
+from reanimate.bootstrap import Services
+from reanimate.clock import utcnow
+from reanimate.db.tables import Gateway, SwitchLedger
+from reanimate.switches.document import LIFETIME, Claim, SwitchDocument, effective, sign
+from reanimate.switches.holds import open_holds
+
+__all__ = ["Obeyed", "current_document", "push", "wait_until_obeyed"]
+
+_PUSH_TIMEOUT_S = 1.0
+_ALIVE_FOR = timedelta(seconds=15)
+"""A gateway polls every 2 s; one not heard of for this long is not waited for."""
+
+
+@dataclass(frozen=True)
+class Obeyed:
+    """What the gateways said to one document: name → milliseconds until it was obeyed, or why it was not."""
+
+    seq: int
+    acked_ms: dict[str, float]
+    silent: dict[str, str]
+
+    @property
+    def by_all(self) -> bool:
+        return bool(self.acked_ms) and not self.silent
+
+
+async def current_document(services: Services) -> tuple[bytes, str, int]:
+    """Return the newest switch document as (body, signature, number), made from all open holds."""
+    now = utcnow()
+    async with services.sessions() as session:
+        ledger = await session.get_one(SwitchLedger, 1)
+        claims = [Claim(hold.switch, hold.scope, hold.value) for hold in await open_holds(session)]
+    document = SwitchDocument(
+        ledger=ledger.ledger,
+        ledger_started_at=ledger.started_at,
+        seq=ledger.seq,
+        issued_at=now,
+        expires_at=now + LIFETIME,
+        switches=tuple(effective(claims)),
+    )
+    body = document.encode()
+    return body, sign(body, services.secrets.control_key), document.seq
+
+
+async def _control_urls(services: Services) -> dict[str, str]:
+    """Return name → control URL of every gateway heard of lately, and of the one that is configured here."""
+    urls = {services.settings.gateway.name: services.addresses.gateway_control}
+    async with services.sessions() as session:
+        for gateway in await session.scalars(select(Gateway).where(Gateway.last_seen_at > utcnow() - _ALIVE_FOR)):
+            urls[gateway.name] = gateway.control_url
+    return urls
+
+
+async def push(services: Services) -> Obeyed:
+    """Send the newest document to every gateway at once; a gateway that is away asks for it later."""
+    body, signature, seq = await current_document(services)
+    began = time.perf_counter()
+
+    async def one(url: str) -> float | str:
+        try:
+            answer = await services.http.post(
+                f"{url}/switches",
+                content=body,
+                headers={"content-type": "application/json", "x-reanimate-signature": signature},
+                timeout=_PUSH_TIMEOUT_S,
+            )
+            answer.raise_for_status()
+        except httpx.HTTPError as error:
+            return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+        if answer.json().get("seq", -1) < seq:
+            return f"obeys {answer.json().get('seq')}, not {seq}"
+        return round((time.perf_counter() - began) * 1000, 1)
+
+    urls = await _control_urls(services)
+    results = dict(zip(urls, await asyncio.gather(*(one(url) for url in urls.values())), strict=True))
+    return Obeyed(
+        seq,
+        {name: result for name, result in results.items() if isinstance(result, float)},
+        {name: result for name, result in results.items() if isinstance(result, str)},
+    )
+
+
+async def wait_until_obeyed(services: Services, *, within_s: float = 5.0) -> Obeyed:
+    """Push until every gateway obeys, for at most `within_s` seconds; the last word is returned either way."""
+    deadline = time.monotonic() + within_s
+    while True:
+        obeyed = await push(services)
+        if not obeyed.silent or time.monotonic() > deadline:
+            return obeyed
+        await asyncio.sleep(0.2)
