@@ -70,7 +70,7 @@ def postgres_url(postgres: EmbeddedPostgres, migrated_template: str) -> Iterator
 
 @pytest.fixture(scope="module")
 async def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[EmbeddedPostgres]:
-    """A Postgres server of this module's own, with the migrated database `reanimate`; stop, kill and start it at will."""
+    """A server of this module's own, with the migrated database `reanimate`; stop, kill and start it at will."""
     server = _server(tmp_path_factory.mktemp("own-postgres"))
     server.start()
     create_database(server.url("postgres"), "reanimate")

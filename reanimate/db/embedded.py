@@ -16,7 +16,7 @@ from psycopg import sql
 
 from reanimate.db.binaries import PostgresBinaries, RunAs, choose_user, find_binaries
 from reanimate.errors import Busy, ConfigInvalid, ServerFailed, Unreachable
-from reanimate.supervisor.deathsig import die_with_parent
+from reanimate.deathsig import die_with_parent
 
 __all__ = ["USER", "EmbeddedPostgres", "Launch", "create_database"]
 
@@ -184,7 +184,7 @@ class EmbeddedPostgres:
         return True
 
     def stop(self, timeout_s: float = 8.0) -> None:
-        """Stop the server: fast shutdown, then, when that takes longer than `timeout_s`, SIGKILL. Safe to call twice."""
+        """Stop the server: fast shutdown, and SIGKILL when that takes longer than `timeout_s`. Safe to call twice."""
         if self._process is None:
             return
         if self._process.poll() is None:

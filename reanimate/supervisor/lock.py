@@ -1,0 +1,107 @@
+"""One supervisor per home directory: a lock that the kernel releases when its holder ends, however it ends."""
+
+import fcntl
+import os
+import time
+from pathlib import Path
+from types import TracebackType
+
+from reanimate.errors import Busy, ConfigInvalid
+
+__all__ = ["HomeLock", "holder", "keeper_file", "wait_for_keeper"]
+
+
+def _file(home: Path) -> Path:
+    return home / "run" / "lock"
+
+
+def keeper_file(home: Path) -> Path:
+    """The lock that the keeper holds for as long as parts of a killed supervisor may still be alive."""
+    return home / "run" / "keeper.lock"
+
+
+class HomeLock:
+    """Held by `reanimate up` for as long as it runs."""
+
+    def __init__(self, home: Path) -> None:
+        self._home = home
+        self._descriptor: int | None = None
+
+    def acquire(self) -> None:
+        """Take the lock.
+
+        Raises:
+            Busy: another `up` runs on this home directory.
+            ConfigInvalid: the directory cannot be written.
+        """
+        path = _file(self._home)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._home.chmod(0o700)
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        except OSError as error:
+            raise ConfigInvalid(
+                f"cannot write in the home directory {self._home}: {error.strerror}",
+                hint="give yourself the right to, or set REANIMATE_HOME to another directory",
+            ) from None
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            pid = os.read(descriptor, 32).decode().strip() or "?"
+            os.close(descriptor)
+            raise Busy(
+                f"reanimate is already running in {self._home} as pid {pid}", hint="`reanimate down` stops it"
+            ) from None
+        os.ftruncate(descriptor, 0)
+        os.write(descriptor, f"{os.getpid()}\n".encode())
+        self._descriptor = descriptor
+
+    def release(self) -> None:
+        """Give the lock back; safe to call twice."""
+        if self._descriptor is not None:
+            os.ftruncate(self._descriptor, 0)
+            os.close(self._descriptor)
+            self._descriptor = None
+
+    def __enter__(self) -> "HomeLock":
+        self.acquire()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.release()
+
+
+def holder(home: Path) -> int | None:
+    """Return the pid of the `up` that runs on this home directory, or None."""
+    try:
+        descriptor = os.open(_file(home), os.O_RDONLY)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        text = os.read(descriptor, 32).decode().strip()
+        return int(text) if text.isdigit() else None
+    finally:
+        os.close(descriptor)
+    return None
+
+
+def wait_for_keeper(home: Path, timeout_s: float = 10.0) -> bool:
+    """Wait until the keeper of an earlier supervisor has ended; say whether it has."""
+    deadline = time.monotonic() + timeout_s
+    while True:
+        try:
+            descriptor = os.open(keeper_file(home), os.O_RDWR | os.O_CREAT, 0o600)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            finally:
+                os.close(descriptor)
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.05)
+        else:
+            return True
