@@ -102,6 +102,7 @@ def inspect_archive(path: Path, kind: ArchiveKind = "shard") -> ArchiveFacts:
     relics: list[str] = []
     top: dict[str, Any] = {}
     shapes: dict[str, tuple[dict[str, VectorShape], tuple[str, ...]]] = {}
+    finished: set[str] = set()
     depth = 1 if kind == "collection" else 0
     for entry in walk_archive(path, members):
         parts = entry.path.parts
@@ -114,6 +115,8 @@ def inspect_archive(path: Path, kind: ArchiveKind = "shard") -> ArchiveFacts:
         inside = parts[depth + 2 :]
         if inside and inside[0] in _ROCKSDB_DIRECTORIES:
             relics.append(str(entry.path))
+        if inside == ("version.info",):  # written last: a segment without it was cut
+            finished.add(segment)
         if inside == ("segment.json",):
             state = _read_json(entry)
             shapes[segment] = _shape_of(state, entry.path)
@@ -121,9 +124,9 @@ def inspect_archive(path: Path, kind: ArchiveKind = "shard") -> ArchiveFacts:
                 relics.append(str(entry.path))
     last = members[-1] if members else ""
     shards = _check_kind(path, kind, members, segments, top)
-    missing = [segment for segment in segments if segment not in shapes]
-    if missing:
-        raise ArchiveDamaged(f"reading snapshot {path.name}: segment {missing[0]} has no segment.json", "unreadable")
+    for segment in segments:
+        if segment not in shapes or segment not in finished:
+            raise ArchiveDamaged(f"reading snapshot {path.name}: segment {segment} is not complete", "unreadable")
     vectors, sparse = _agreed_shape(path, shapes)
     return ArchiveFacts(
         kind=kind,
@@ -201,7 +204,7 @@ def _entries_of_segment(
                     yield Entry(base.joinpath(*parts[2:]), item, inner)
             elif len(parts) > 1:
                 yield Entry(base.joinpath(*parts[1:]), item, inner)
-        _check_end(stream, inner, member.name)
+        _check_end(stream, inner, member.name, needs_marker=False)  # servers write segments without one
 
 
 def _checked(member: tarfile.TarInfo, path: Path) -> PurePosixPath:
@@ -230,7 +233,7 @@ def _check_holes(member: tarfile.TarInfo, path: Path) -> None:
         end = offset + size
 
 
-def _check_end(file: IO[bytes], archive: tarfile.TarFile, name: str) -> None:
+def _check_end(file: IO[bytes], archive: tarfile.TarFile, name: str, *, needs_marker: bool = True) -> None:
     """The reader stops quietly at a header that it cannot read; only the end marker tells that from the end."""
     file.seek(archive.offset)
     length = 0
@@ -238,7 +241,7 @@ def _check_end(file: IO[bytes], archive: tarfile.TarFile, name: str) -> None:
         if block.count(0) != len(block):
             raise ArchiveDamaged(f"reading snapshot {name}: unreadable data after the last member", "not_a_tar")
         length += len(block)
-    if length < _END_MARKER:
+    if needs_marker and length < _END_MARKER:
         raise ArchiveDamaged(
             f"reading snapshot {name}: it ends without the end-of-archive marker, so it was cut",
             "truncated",
