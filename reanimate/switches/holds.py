@@ -16,7 +16,7 @@ __all__ = ["Placed", "lift", "lift_all", "open_holds", "place"]
 
 @dataclass(frozen=True)
 class Placed:
-    """What a change of the ledger came to. `seq` numbers the ledger afterwards; `changed` is False when it was so already."""
+    """What a change came to: the ledger's number afterwards, and whether anything was not so already."""
 
     seq: int
     changed: bool
@@ -30,8 +30,7 @@ async def _next_seq(session: AsyncSession, now: datetime) -> int:
         .values(seq=SwitchLedger.seq + 1, changed_at=now)
         .returning(SwitchLedger.seq)
     )
-    assert seq is not None
-    return seq
+    return int(seq or 0)
 
 
 async def _seq(session: AsyncSession) -> int:

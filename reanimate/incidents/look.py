@@ -1,0 +1,60 @@
+"""Our own fresh look at the vector targets, for triage and for every check of a step."""
+
+import asyncio
+from collections.abc import Sequence
+
+from reanimate.backups.manifest import Manifest
+from reanimate.bootstrap import Services
+from reanimate.incidents.triage import TargetProbe
+from reanimate.vector.probes import DataReport, probe_data, probe_liveness
+
+__all__ = ["expected_manifests", "look", "look_at", "names_of"]
+
+
+def expected_manifests(services: Services) -> list[Manifest]:
+    """Return the newest backup that holds points, of every protected collection: what must be there."""
+    wanted = set(services.settings.vector.collections)
+    newest: dict[str, Manifest] = {}
+    for manifest in services.catalog.list():
+        if wanted and not wanted & {manifest.collection, *manifest.aliases}:
+            continue
+        if manifest.exact_count:
+            newest.setdefault(_lineage(manifest), manifest)
+    return list(newest.values())
+
+
+def _lineage(manifest: Manifest) -> str:
+    """One knowledge base keeps its alias while restores give its collection new names."""
+    return min(manifest.aliases) if manifest.aliases else manifest.collection
+
+
+def names_of(manifest: Manifest) -> list[str]:
+    """Return every name by which an agent may reach a backed-up collection: its aliases, then its own."""
+    return [*sorted(manifest.aliases), manifest.collection]
+
+
+async def look_at(services: Services, target: str, manifests: Sequence[Manifest] | None = None) -> TargetProbe:
+    """Look at one target now: does it answer, and is the data there that was backed up? Never raises."""
+    configured = services.settings.vector.target(target)
+    server = services.vector(target)
+    alive = await probe_liveness(server, services.settings.watch.timeout_s)
+    if not alive.ok:
+        return TargetProbe(target, configured.role, answers=False, detail=f"{alive.kind}: {alive.detail}")
+    expected = await asyncio.to_thread(expected_manifests, services) if manifests is None else manifests
+    ratio = services.settings.watch.min_count_ratio
+    reports = await asyncio.gather(*(probe_data(server, manifest, ratio) for manifest in expected))
+    problems = {report.collection: _problem(report) for report in reports if not report.ok}
+    detail = f"answers in {alive.latency_ms:.0f} ms, version {alive.version}, {len(expected)} collections judged"
+    return TargetProbe(target, configured.role, True, detail, problems, judged=len(expected))
+
+
+def _problem(report: DataReport) -> str:
+    failed = [finding for finding in report.findings if not finding.ok]
+    return "; ".join(f"{finding.check}: {finding.detail or finding.found}" for finding in failed) or "not as backed up"
+
+
+async def look(services: Services) -> list[TargetProbe]:
+    """Look at every vector target at once."""
+    manifests = await asyncio.to_thread(expected_manifests, services)
+    targets = services.settings.vector.targets
+    return list(await asyncio.gather(*(look_at(services, target.name, manifests) for target in targets)))

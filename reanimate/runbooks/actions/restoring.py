@@ -1,0 +1,249 @@
+"""Actions that bring data back: waiting for a server, restoring beside, switching over, and proving it."""
+
+import asyncio
+import time
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from reanimate.backups.manifest import Manifest
+from reanimate.backups.restore import (
+    AliasSwitch,
+    new_collection_name,
+    restore,
+    switch_aliases,
+    undo_switch,
+    verify,
+)
+from reanimate.db.tables import Incident
+from reanimate.errors import CheckFailed, VerificationFailed
+from reanimate.incidents.impact import gateway_figures
+from reanimate.incidents.look import expected_manifests, look_at, names_of
+from reanimate.runbooks.action import Action, ActionContext, NoParams, Outcome, Params, target_of
+from reanimate.runbooks.actions.people import order_notice
+from reanimate.vector.probes import probe_data, probe_liveness
+
+__all__ = ["RestoreCollections", "SwitchAliases", "VerifyCollections", "WaitForTarget"]
+
+_ASK_FOR_HELP_AFTER_S = 30.0
+
+
+class Patience(Params):
+    """How long to wait for a server."""
+
+    limit_s: Annotated[float, Field(gt=0)] = 600.0
+
+
+class WaitForTarget(Action[Patience]):
+    """Wait until the server answers again; after half a minute ask a person to start it."""
+
+    name = "wait_for_target"
+    params = Patience
+
+    def describe(self, incident: Incident, params: Patience) -> str:
+        return f"wait up to {params.limit_s:g} s until {target_of(incident)} answers"
+
+    def limit_s(self, params: Patience) -> float:
+        return params.limit_s + 10.0
+
+    async def act(self, context: ActionContext[Patience]) -> dict[str, Any]:
+        server = context.services.vector(context.target)
+        began = time.monotonic()
+        good = 0
+        while True:
+            alive = await probe_liveness(server, context.services.settings.watch.timeout_s)
+            good = good + 1 if alive.ok else 0
+            waited = time.monotonic() - began
+            if good >= 2:
+                return {"waited_s": round(waited, 1), "version": alive.version}
+            if waited > context.params.limit_s:
+                raise CheckFailed(
+                    f"{context.target} at {server.url} did not answer for {waited:.0f} s: {alive.detail}",
+                    hint="start the server, then run `reanimate respond` again; reads stay where they are",
+                )
+            if waited > _ASK_FOR_HELP_AFTER_S:
+                await order_notice(
+                    context,
+                    "start-server",
+                    f"Please start {context.target}: recovery waits for it",
+                    f"{server.url} is silent for {waited:.0f} s ({alive.detail}). Incident {context.incident.id}.",
+                )
+            await asyncio.sleep(0.3)
+
+
+async def _damaged(context: ActionContext[Any]) -> list[Manifest]:
+    """Return what was backed up and is not on the target as it should be."""
+    server = context.services.vector(context.target)
+    ratio = context.services.settings.watch.min_count_ratio
+    expected = await asyncio.to_thread(expected_manifests, context.services)
+    reports = await asyncio.gather(*(probe_data(server, manifest, ratio) for manifest in expected))
+    return [manifest for manifest, report in zip(expected, reports, strict=True) if not report.ok]
+
+
+def _missed_writes(manifest: Manifest, figures: dict[str, dict[str, Any]]) -> int | None:
+    """Return how many writes the gateways acknowledged since the backup; None when no figure covers it."""
+    if manifest.gateway_totals is None or any("totals" not in figure for figure in figures.values()):
+        return None
+    now = sum(
+        int(figure["totals"]["writes_acknowledged"].get(name, 0))
+        for figure in figures.values()
+        for name in names_of(manifest)
+    )
+    then = sum(int(manifest.gateway_totals.get(name, 0)) for name in names_of(manifest))
+    return max(0, now - then)
+
+
+class RestoreCollections(Action[NoParams]):
+    """Restore what is missing or damaged from the newest good backup, each into a new collection beside the old."""
+
+    name = "restore_collections"
+    time_limit_s = 6 * 3600.0
+    destructive = True
+    undoes = "deletes the new collections and confirms that they are gone; nothing live was touched"
+
+    def describe(self, incident: Incident, params: NoParams) -> str:
+        names = ", ".join(incident.scope.get("collections") or ["every collection that is missing or damaged"])
+        return f"restore {names} on {target_of(incident)} from the newest good backup, under new names"
+
+    async def check_before(self, context: ActionContext[NoParams]) -> Outcome | None:
+        if context.progress.get("restores"):
+            return None
+        if await _damaged(context):
+            return None
+        return Outcome(skipped="everything that was backed up is there: nothing to restore")
+
+    async def act(self, context: ActionContext[NoParams]) -> dict[str, Any]:
+        restores: list[dict[str, Any]] = context.progress.get("restores") or [
+            {"backup_id": manifest.id, "name": new_collection_name(manifest.collection, context.now())}
+            for manifest in await _damaged(context)
+        ]
+        await context.save(restores=restores)
+        figures = await gateway_figures(context.services, context.incident.opened_at)
+        server = context.services.vector(context.target)
+        done = []
+        for item in restores:
+            manifest = await asyncio.to_thread(context.services.catalog.get, item["backup_id"])
+            began = time.monotonic()
+            if not item.get("restored"):
+                await restore(server, context.services.catalog, manifest, item["name"])
+                item["restored"] = True
+                await context.save(restores=restores)
+            done.append(
+                {
+                    "collection": manifest.collection,
+                    "backup_id": manifest.id,
+                    "backup_taken_at": manifest.taken_at.isoformat(),
+                    "backup_age_s": round((context.incident.opened_at - manifest.taken_at).total_seconds(), 1),
+                    "new_name": item["name"],
+                    "points": manifest.exact_count,
+                    "writes_since": _missed_writes(manifest, figures),
+                    "took_s": round(time.monotonic() - began, 2),
+                }
+            )
+        return {"restores": done}
+
+    async def check_after(self, context: ActionContext[NoParams], evidence: dict[str, Any]) -> dict[str, Any]:
+        server = context.services.vector(context.target)
+        for item in context.progress["restores"]:
+            manifest = await asyncio.to_thread(context.services.catalog.get, item["backup_id"])
+            found = await verify(server, item["name"], manifest)
+            if not found.passed:
+                bad = "; ".join(
+                    f"{c.name}: expected {c.expected}, found {c.found}" for c in found.checks if not c.passed
+                )
+                raise VerificationFailed(
+                    f"{item['name']} on {context.target} is not what backup {manifest.id} holds: {bad}"
+                )
+        return {"verified": [item["name"] for item in context.progress["restores"]]}
+
+    async def undo(self, context: ActionContext[NoParams]) -> dict[str, Any] | None:
+        server = context.services.vector(context.target)
+        aliased = set((await server.aliases()).values())
+        removed = []
+        for item in context.progress.get("restores", []):
+            if item["name"] not in aliased:
+                await server.delete_collection(item["name"])
+                removed.append(item["name"])
+        await context.save(restores=[])
+        return {"removed": removed}
+
+
+class SwitchAliases(Action[NoParams]):
+    """Point the aliases at the restored collections, in one call each; the old collections are kept."""
+
+    name = "switch_aliases"
+    time_limit_s = 60.0
+    destructive = True
+    undoes = "points the aliases where they pointed before"
+
+    async def _restores(self, context: ActionContext[NoParams]) -> list[dict[str, Any]]:
+        return await context.earlier(RestoreCollections.name, "restores")
+
+    async def check_before(self, context: ActionContext[NoParams]) -> Outcome | None:
+        if await self._restores(context):
+            return None
+        return Outcome(skipped="nothing was restored: the aliases stay")
+
+    async def act(self, context: ActionContext[NoParams]) -> dict[str, Any]:
+        server = context.services.vector(context.target)
+        switched: dict[str, Any] = dict(context.progress.get("switched", {}))
+        for item in await self._restores(context):
+            manifest = await asyncio.to_thread(context.services.catalog.get, item["backup_id"])
+            if item["name"] not in switched:
+                # Saved before the act: what stood before can only be read before.
+                switched[item["name"]] = {"before": await server.aliases()}
+                await context.save(switched=switched)
+            done = await switch_aliases(server, manifest, item["name"])
+            switched[item["name"]] |= {"after": done.after}
+            await context.save(switched=switched)
+        return {"switched": switched}
+
+    async def undo(self, context: ActionContext[NoParams]) -> dict[str, Any] | None:
+        server = context.services.vector(context.target)
+        switched: dict[str, Any] = context.progress.get("switched", {})
+        for item in reversed(list(switched.values())):
+            await undo_switch(server, AliasSwitch(before=item["before"], after=item.get("after", {})))
+        await context.save(switched={})
+        return {"put_back": [item["before"] for item in switched.values()]}
+
+
+class VerifyCollections(Action[NoParams]):
+    """Prove through the aliases that everything that was backed up is there and answers as it did."""
+
+    name = "verify_collections"
+    time_limit_s = 600.0
+
+    async def act(self, context: ActionContext[NoParams]) -> dict[str, Any]:
+        restored = {item["backup_id"]: item for item in await context.earlier(RestoreCollections.name, "restores")}
+        server = context.services.vector(context.target)
+        ratio = context.services.settings.watch.min_count_ratio
+        expected = await asyncio.to_thread(expected_manifests, context.services)
+        checks: list[dict[str, Any]] = []
+        for manifest in expected:
+            if manifest.id in restored:
+                found = await verify(server, names_of(manifest)[0], manifest)
+                checks += [
+                    {"collection": manifest.collection, "check": c.name, "passed": c.passed, "found": c.found}
+                    for c in found.checks
+                ]
+            report = await probe_data(server, manifest, ratio)
+            checks += [
+                {"collection": manifest.collection, "check": f"probe {f.check}", "passed": f.ok, "found": f.found}
+                for f in report.findings
+            ]
+        probe = await look_at(context.services, context.target, expected)
+        checks.append({"check": "answers", "passed": probe.answers, "found": probe.detail})
+        passed = all(check["passed"] for check in checks)
+        await context.note(
+            "verification",
+            f"{sum(bool(c['passed']) for c in checks)} of {len(checks)} checks passed on {context.target}",
+            passed=passed,
+            checks=checks,
+        )
+        if not passed:
+            bad = "; ".join(f"{c.get('collection', '')} {c['check']}: {c['found']}" for c in checks if not c["passed"])
+            raise VerificationFailed(
+                f"{context.target} is not verified: {bad}",
+                hint="reads and writes stay held; see the incident's evidence",
+            )
+        return {"passed": True, "checks": len(checks), "at": context.now().isoformat(), "target": context.target}

@@ -1,0 +1,221 @@
+"""Actions on the agent's traffic: reads moved away, writes held, and both brought back step by step."""
+
+import asyncio
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from reanimate.db.tables import Incident
+from reanimate.errors import CheckFailed, Unreachable
+from reanimate.incidents.impact import gateway_figures
+from reanimate.incidents.look import look_at
+from reanimate.runbooks.action import Action, ActionContext, NoParams, Outcome, Params, target_of
+from reanimate.switches import holds
+from reanimate.switches.document import Claim
+from reanimate.switches.publish import Obeyed, wait_until_obeyed
+
+__all__ = ["HoldWrites", "LiftHolds", "MoveReadsAway", "ReturnReads"]
+
+
+class Extent(Params):
+    """How much of a target an action holds."""
+
+    per_collection: bool = False
+    """Only the collections of the incident, not the whole target."""
+
+
+def _scopes(incident: Incident, per_collection: bool) -> list[str]:
+    target = target_of(incident)
+    names = incident.scope.get("collections") or []
+    return [f"{target}/{name}" for name in names] if per_collection and names else [target]
+
+
+async def _claim(context: ActionContext[Any], claims: list[Claim], reason: str) -> Obeyed:
+    """Place the claims and return what the gateways said.
+
+    Raises:
+        Unreachable: a gateway that was heard of lately does not obey; trying again may help.
+    """
+    async with context.services.sessions.begin() as session:
+        for claim in claims:
+            await holds.place(
+                session,
+                claim,
+                cause=context.incident.id,
+                incident_id=context.incident.id,
+                reason=reason,
+                actor=context.actor,
+                now=context.now(),
+            )
+    return await _obeyed(context)
+
+
+async def _obeyed(context: ActionContext[Any]) -> Obeyed:
+    obeyed = await wait_until_obeyed(context.services)
+    if obeyed.acked_ms or all("refused" in why or "ConnectError" in why for why in obeyed.silent.values()):
+        return obeyed
+    raise Unreachable(
+        f"switch document {obeyed.seq} was sent to the gateways, none obeys it: {obeyed.silent}",
+        hint="look at the gateway's log; it also asks for its switches every 2 s",
+    )
+
+
+def _said(obeyed: Obeyed) -> dict[str, Any]:
+    return {"seq": obeyed.seq, "obeyed_after_ms": obeyed.acked_ms, "not_reached": obeyed.silent}
+
+
+async def _lift(context: ActionContext[Any], claims: list[Claim], reason: str) -> dict[str, Any]:
+    async with context.services.sessions.begin() as session:
+        for claim in claims:
+            await holds.lift(
+                session, claim, cause=context.incident.id, reason=reason, actor=context.actor, now=context.now()
+            )
+    return _said(await _obeyed(context))
+
+
+class MoveReadsAway(Action[Extent]):
+    """Move the reads to a target that answers with its data."""
+
+    name = "move_reads_away"
+    params = Extent
+    time_limit_s = 30.0
+    safe_as_reflex = True
+    undoes = "lifts the hold, so that reads go where they went before"
+
+    def describe(self, incident: Incident, params: Extent) -> str:
+        return f"move the reads of {', '.join(_scopes(incident, params.per_collection))} to a healthy target"
+
+    async def check_before(self, context: ActionContext[Extent]) -> Outcome | None:
+        others = [target.name for target in context.services.settings.vector.targets if target.name != context.target]
+        wanted = set(context.incident.scope.get("collections") or []) if context.params.per_collection else set()
+        probes = await asyncio.gather(*(look_at(context.services, name) for name in others))
+        healthy = [p.target for p in probes if p.answers and not (wanted & set(p.problems) if wanted else p.problems)]
+        if healthy:
+            return None
+        found = {probe.target: probe.detail if not probe.answers else dict(probe.problems) for probe in probes}
+        return Outcome({"looked_at": found}, skipped="no other target answers with its data: reads stay where they are")
+
+    async def act(self, context: ActionContext[Extent]) -> dict[str, Any]:
+        claims = [Claim("read_share", scope, 0) for scope in _scopes(context.incident, context.params.per_collection)]
+        return {"scopes": [claim.scope for claim in claims]} | _said(
+            await _claim(context, claims, "reads are kept away while it is repaired")
+        )
+
+    async def undo(self, context: ActionContext[Extent]) -> dict[str, Any] | None:
+        claims = [Claim("read_share", scope, 0) for scope in _scopes(context.incident, context.params.per_collection)]
+        return await _lift(context, claims, "containment undone")
+
+
+class HoldWrites(Action[Extent]):
+    """Hold the writes: they are refused with 503 and Retry-After until the hold is lifted."""
+
+    name = "hold_writes"
+    params = Extent
+    time_limit_s = 30.0
+    safe_as_reflex = True
+    undoes = "lifts the hold, so that writes go through"
+
+    def describe(self, incident: Incident, params: Extent) -> str:
+        return f"refuse writes to {', '.join(_scopes(incident, params.per_collection))} with 503 and Retry-After"
+
+    async def check_before(self, context: ActionContext[Extent]) -> Outcome | None:
+        if context.services.settings.vector.target(context.target).role == "primary":
+            return None
+        return Outcome(skipped=f"{context.target} is a replica: no writes go there")
+
+    async def act(self, context: ActionContext[Extent]) -> dict[str, Any]:
+        claims = [Claim("writes", scope, "hold") for scope in _scopes(context.incident, context.params.per_collection)]
+        return {"scopes": [claim.scope for claim in claims]} | _said(
+            await _claim(context, claims, "writes wait until the data is verified")
+        )
+
+    async def undo(self, context: ActionContext[Extent]) -> dict[str, Any] | None:
+        claims = [Claim("writes", scope, "hold") for scope in _scopes(context.incident, context.params.per_collection)]
+        return await _lift(context, claims, "containment undone")
+
+
+class Shares(Params):
+    """How reads come back."""
+
+    per_collection: bool = False
+    steps: tuple[Annotated[int, Field(gt=0, le=100)], ...] = (10, 50, 100)
+    """Percent of reads, in this order; the last must be 100."""
+    dwell_s: Annotated[float, Field(gt=0, le=600)] = 2.0
+    """How long each share is watched before the next."""
+
+
+class ReturnReads(Action[Shares]):
+    """Bring the reads back in steps, looking at the target's failures at each."""
+
+    name = "return_reads"
+    params = Shares
+    time_limit_s = 300.0
+    undoes = "keeps the reads away again"
+
+    def describe(self, incident: Incident, params: Shares) -> str:
+        steps = ", ".join(f"{share} %" for share in params.steps)
+        scopes = ", ".join(_scopes(incident, params.per_collection))
+        return f"give {scopes} {steps} of the reads, {params.dwell_s:g} s each"
+
+    def limit_s(self, params: Shares) -> float:
+        return 60.0 + len(params.steps) * (params.dwell_s + 15.0)
+
+    async def act(self, context: ActionContext[Shares]) -> dict[str, Any]:
+        reached = int(context.progress.get("share", 0))
+        seen: list[dict[str, Any]] = list(context.progress.get("seen", []))
+        for share in context.params.steps:
+            if share <= reached:
+                continue
+            seen.append(await self._one_step(context, share))
+            await context.save(share=share, seen=seen)
+        return {"steps": seen}
+
+    async def _one_step(self, context: ActionContext[Shares], share: int) -> dict[str, Any]:
+        claims = [
+            Claim("read_share", scope, share) for scope in _scopes(context.incident, context.params.per_collection)
+        ]
+        began = context.now()
+        obeyed = await _claim(context, claims, f"{share} % of the reads come back")
+        await asyncio.sleep(context.params.dwell_s)
+        figures = await gateway_figures(context.services, began)
+        counted = {
+            name: figure.get("targets", {}).get(context.target, {}) for name, figure in figures.items() if figure
+        }
+        failures = sum(int(count.get("failures", 0)) for count in counted.values())
+        probe = await look_at(context.services, context.target)
+        if failures or not probe.answers or probe.problems:
+            await self.undo(context)
+            raise CheckFailed(
+                f"reads of {context.target} at {share} %: {failures} failed of those the gateways counted, "
+                f"own probe: {probe.detail} {dict(probe.problems) or ''}",
+                hint="reads are kept away again; look at the target before trying once more",
+            )
+        return {
+            "share": share,
+            "requests": sum(int(count.get("requests", 0)) for count in counted.values()),
+            "failures": failures,
+            "probe": probe.detail,
+        } | _said(obeyed)
+
+    async def undo(self, context: ActionContext[Shares]) -> dict[str, Any] | None:
+        claims = [Claim("read_share", scope, 0) for scope in _scopes(context.incident, context.params.per_collection)]
+        return _said(await _claim(context, claims, "reads are kept away again"))
+
+
+class LiftHolds(Action[NoParams]):
+    """Lift every hold of this incident; those of other causes stay."""
+
+    name = "lift_holds"
+    time_limit_s = 30.0
+    undoes = "nothing: holding again is the work of containment"
+
+    async def act(self, context: ActionContext[NoParams]) -> dict[str, Any]:
+        async with context.services.sessions.begin() as session:
+            await holds.lift_all(
+                session,
+                cause=context.incident.id,
+                reason="verified: traffic is back",
+                actor=context.actor,
+                now=context.now(),
+            )
+        return _said(await _obeyed(context))
