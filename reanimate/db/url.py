@@ -49,8 +49,9 @@ def prefect_url(settings: Settings, addresses: Addresses, secrets: Secrets) -> s
         ConfigInvalid: see `record_url`.
     """
     parts = urlsplit(record_url(settings, addresses, secrets))
-    query = {"ssl": value for name, value in parse_qsl(parts.query) if name == "sslmode"}  # asyncpg's word for it
-    return urlunsplit((_PREFECT_DRIVER, parts.netloc, "/" + prefect_database(settings), urlencode(query), ""))
+    mode = dict(parse_qsl(parts.query)).get("sslmode")
+    query = urlencode({"ssl": mode}) if mode else ""  # asyncpg's word for it; it knows no other of libpq's options
+    return urlunsplit((_PREFECT_DRIVER, parts.netloc, "/" + prefect_database(settings), query, ""))
 
 
 def without_password(url: str) -> str:

@@ -5,6 +5,7 @@ without `bye`, the supervisor died: every group gets its signal, then SIGKILL, a
 the supervisor's mark.
 """
 
+import contextlib
 import fcntl
 import os
 import signal
@@ -72,10 +73,8 @@ class Keeper:
             return
         self._say("bye")
         if self._process.stdin is not None:
-            try:
+            with contextlib.suppress(BrokenPipeError):
                 self._process.stdin.close()
-            except BrokenPipeError:
-                pass
         try:
             self._process.wait(2)
         except subprocess.TimeoutExpired:

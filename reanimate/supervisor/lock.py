@@ -36,8 +36,11 @@ class HomeLock:
         """
         path = _file(self._home)
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._home.chmod(0o700)
+            if not self._home.exists():
+                self._home.mkdir(parents=True)
+                # Others may not look in; root's database may run as another user, which must pass through.
+                self._home.chmod(0o711 if os.geteuid() == 0 else 0o700)
+            path.parent.mkdir(mode=0o700, exist_ok=True)
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
         except OSError as error:
             raise ConfigInvalid(
