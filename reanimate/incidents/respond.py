@@ -25,7 +25,8 @@ from reanimate.incidents.impact import gateway_figures
 from reanimate.incidents.lifecycle import STEPS, Phase, State, Step
 from reanimate.incidents.lock import driving
 from reanimate.runbooks.action import Action, ActionContext, Outcome
-from reanimate.runbooks.choice import books_of
+from reanimate.runbooks.actions.detection import findings_of
+from reanimate.runbooks.choice import books_of, choose
 from reanimate.runbooks.model import ActionCall, Planned, joined_steps
 from reanimate.runbooks.registry import ACTIONS
 
@@ -94,12 +95,12 @@ async def _run_step(services: Services, incident_id: str, step: Step, actor: str
         incident = await record.load(session, incident_id)
         states = await _states(session, incident_id)
     calls = planned_steps(incident)[phase][step]
-    if _is_finished(states, phase, step, calls):
+    if _is_finished(states, phase, step, calls) and _has_left(incident, step):
         return StepResult(step, 0, 0, len(calls))
     _ensure_turn(incident, states, step)
     await _enter(services, incident_id, phase, actor)
     ran = skipped = before = 0
-    if not calls:
+    if not calls and (phase, step, 0) not in states:
         await _nothing_to_do(services, incident_id, phase, step, actor)
         skipped = 1
     for ordinal, call in enumerate(calls):
@@ -127,6 +128,15 @@ async def _states(session: AsyncSession, incident_id: str) -> States:
 
 def _is_finished(states: States, phase: Phase, step: Step, calls: Sequence[ActionCall]) -> bool:
     return all(states.get((phase, step, ordinal)) in _FINISHED for ordinal in range(max(1, len(calls))))
+
+
+def _has_left(incident: Incident, step: Step) -> bool:
+    """Say whether the end of the step's phase was recorded; a kill can fall between the last action and that."""
+    return {
+        Step.SET_PRIORITY: incident.runbook_text is not None,
+        Step.NOTIFY: incident.contained_at is not None,
+        Step.RETURN_TRAFFIC: incident.recovered_at is not None,
+    }.get(step, True)
 
 
 def _ensure_turn(incident: Incident, states: States, step: Step) -> None:
@@ -157,22 +167,40 @@ async def _enter(services: Services, incident_id: str, phase: Phase, actor: str)
 
 
 async def _leave(services: Services, incident_id: str, step: Step, actor: str) -> None:
-    """Record what the end of a phase means: contained, or recovered."""
-    if step not in (Step.NOTIFY, Step.RETURN_TRAFFIC):
-        return
-    moment = "contained" if step is Step.NOTIFY else "recovered"
+    """Record what the end of a phase means: a runbook is chosen, the damage is contained, the incident recovered."""
+    if step is Step.SET_PRIORITY:
+        await _choose_runbook(services, incident_id, actor)
+    elif step is Step.NOTIFY:
+        await _count(services, incident_id, "contained", actor)
+    elif step is Step.RETURN_TRAFFIC:
+        await _count(services, incident_id, "recovered", actor)
+
+
+async def _choose_runbook(services: Services, incident_id: str, actor: str) -> None:
+    """Keep the exact text of the runbooks that the faults call for: a later edit does not change this incident."""
+    books, text = choose(await findings_of(services, incident_id))
+    names = ", ".join(book.fault for book in books)
+    async with services.sessions.begin() as session:
+        incident = await record.load(session, incident_id)
+        incident.runbook, incident.runbook_text = names, text
+        await timeline.append(
+            session, incident_id, "note", f"runbook: {names}", actor=actor, now=utcnow(), data={"runbook": names}
+        )
+
+
+async def _count(services: Services, incident_id: str, moment: str, actor: str) -> None:
+    """Mark the moment, with what the gateways counted until then."""
     async with services.sessions() as session:
         incident = await record.load(session, incident_id)
     figures = await gateway_figures(services, incident.fault_at or incident.opened_at)
     async with services.sessions.begin() as session:
         incident = await record.load(session, incident_id)
         now = utcnow()
-        if step is Step.NOTIFY:
+        if moment == "contained":
             incident.contained_at = incident.contained_at or now
-        else:
-            await record.change_state(
-                session, incident, State.RECOVERED, now=now, actor=actor, reason="verified, and traffic is back"
-            )
+        elif incident.state != State.RECOVERED:
+            why = "verified, and traffic is back"
+            await record.change_state(session, incident, State.RECOVERED, now=now, actor=actor, reason=why)
         await timeline.append(
             session,
             incident_id,

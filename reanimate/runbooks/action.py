@@ -1,4 +1,4 @@
-"""What an action is: one thing that can be done, with a check before, an act, a check after, an undo and a time limit."""
+"""What an action is: one thing that can be done, with a check before and after, an undo and a time limit."""
 
 from dataclasses import dataclass, field
 from datetime import datetime

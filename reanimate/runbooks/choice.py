@@ -16,7 +16,8 @@ _BETWEEN = "\n---\n"
 
 def choose(findings: Sequence[Finding]) -> tuple[list[Runbook], str]:
     """Return the runbooks of all believed findings, each once and surest first, and their exact texts."""
-    believed = [finding for finding in findings if finding.confidence >= BELIEVED] or list(findings)[:1]
+    surest = sorted(findings, key=lambda finding: -finding.confidence)
+    believed = [finding for finding in surest if finding.confidence >= BELIEVED] or surest[:1]
     books: list[Runbook] = []
     texts: list[str] = []
     for finding in believed:

@@ -16,7 +16,6 @@ from reanimate.incidents.look import expected_manifests, look, names_of
 from reanimate.incidents.severity import RTO, Impact, Severity, Users, severity_of
 from reanimate.incidents.triage import Claim, Finding, TargetProbe, impact_of, triage
 from reanimate.runbooks.action import Action, ActionContext, NoParams
-from reanimate.runbooks.choice import choose
 
 __all__ = ["AssessImpact", "IdentifyFault", "SetPriority", "claims_of", "findings_of"]
 
@@ -64,7 +63,7 @@ def _scope_of(context: ActionContext[Any], lead: Finding, probes: list[TargetPro
 
 
 class IdentifyFault(Action[NoParams]):
-    """Hold what the alerts say against a fresh look of our own, and choose the runbook."""
+    """Hold what the alerts say against a fresh look of our own."""
 
     name = "identify_fault"
     time_limit_s = 30.0
@@ -77,7 +76,6 @@ class IdentifyFault(Action[NoParams]):
         said = {finding.fault for finding in by_hand}
         findings = by_hand + [f for f in seen if f.fault not in said and not (by_hand and f.fault is Fault.UNKNOWN)]
         lead = findings[0]
-        books, text = choose(findings)
         async with context.services.sessions.begin() as session:
             for finding in findings:
                 await record.add_finding(session, context.incident.id, finding, actor=context.actor, now=context.now())
@@ -85,11 +83,8 @@ class IdentifyFault(Action[NoParams]):
             if lead.component != "unknown":
                 incident.component = lead.component
             incident.scope = _scope_of(context, lead, probes)
-            incident.runbook = ", ".join(book.fault for book in books)
-            incident.runbook_text = text
         return {
             "faults": [{"fault": f.fault, "component": f.component, "confidence": f.confidence} for f in findings],
-            "runbook": ", ".join(book.fault for book in books),
             "probes": [asdict(probe) for probe in probes],
         }
 

@@ -1,0 +1,96 @@
+"""A small agent: it asks the knowledge base a question every 50 ms through the gateway, and counts what it gets."""
+
+import asyncio
+import random
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import aiohttp
+
+from reanimate.demo.knowledge import Passage, embed
+
+__all__ = ["Agent", "Count"]
+
+_EVERY_S = 0.05
+_PATIENCE_S = 10.0
+
+
+@dataclass
+class Count:
+    """What the agent saw. `degraded` answers are good answers that the gateway marked; they are among `answered`."""
+
+    asked: int = 0
+    answered: int = 0
+    degraded: int = 0
+    failed: int = 0
+    slowest_s: float = 0.0
+    first_failure: str = ""
+
+    def copy(self) -> "Count":
+        return Count(**vars(self))
+
+    def since(self, before: "Count") -> "Count":
+        """Return what came after `before`; the slowest is of all."""
+        return Count(
+            self.asked - before.asked,
+            self.answered - before.answered,
+            self.degraded - before.degraded,
+            self.failed - before.failed,
+            self.slowest_s,
+            self.first_failure,
+        )
+
+
+class Agent:
+    """Asks real questions: a line out of a passage, whose answer must bring back at least one hit."""
+
+    def __init__(self, gateway_url: str, collection: str, knowledge: Sequence[Passage], seed: int = 7) -> None:
+        self.count = Count()
+        self._url = f"{gateway_url}/collections/{collection}/points/query"
+        self._questions = [
+            embed(passage.text[:200]).tolist() for passage in knowledge[:: max(1, len(knowledge) // 200)]
+        ]
+        self._random = random.Random(seed)
+
+    @asynccontextmanager
+    async def asking(self) -> AsyncIterator[Count]:
+        """Ask for as long as the block lasts; on leaving, wait for the answers still underway."""
+        stop = asyncio.Event()
+        loop = asyncio.create_task(self._ask_until(stop))
+        try:
+            yield self.count
+        finally:
+            stop.set()
+            await loop
+
+    async def _ask_until(self, stop: asyncio.Event) -> None:
+        timeout = aiohttp.ClientTimeout(total=_PATIENCE_S)
+        async with aiohttp.ClientSession(timeout=timeout) as session, asyncio.TaskGroup() as underway:
+            due = time.monotonic()
+            while not stop.is_set():
+                underway.create_task(self._ask(session))
+                due += _EVERY_S
+                await asyncio.sleep(max(0.0, due - time.monotonic()))
+
+    async def _ask(self, session: aiohttp.ClientSession) -> None:
+        self.count.asked += 1
+        question = {"query": self._random.choice(self._questions), "limit": 3, "with_payload": ["title"]}
+        began = time.monotonic()
+        why = ""
+        try:
+            async with session.post(self._url, json=question) as answer:
+                body = await answer.json(content_type=None)
+                hits = body["result"]["points"] if answer.status == 200 else []
+                degraded = "X-Reanimate-Degraded" in answer.headers
+                why = "" if hits else f"status {answer.status}: {str(body)[:200]}"
+        except (aiohttp.ClientError, TimeoutError, ValueError, KeyError) as error:
+            why, degraded = f"{type(error).__name__}: {error}", False
+        self.count.slowest_s = max(self.count.slowest_s, time.monotonic() - began)
+        if why:
+            self.count.failed += 1
+            self.count.first_failure = self.count.first_failure or why
+        else:
+            self.count.answered += 1
+            self.count.degraded += degraded
