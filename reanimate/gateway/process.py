@@ -1,0 +1,182 @@
+"""The gateway as a process: two listeners in one event loop, and what runs beside them."""
+
+import asyncio
+import contextlib
+import gc
+import logging
+import signal
+import socket
+from collections.abc import Coroutine, Iterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import aiohttp
+import uvicorn
+
+from reanimate.addresses import Addresses
+from reanimate.clock import utcnow
+from reanimate.config import Settings
+from reanimate.errors import ConfigInvalid, NotFound
+from reanimate.gateway.control import Control
+from reanimate.gateway.control_plane import ControlPlane
+from reanimate.gateway.figures import Figures
+from reanimate.gateway.fleet import Fleet
+from reanimate.gateway.observations import Observations
+from reanimate.gateway.prober import Prober
+from reanimate.gateway.protection import Protection
+from reanimate.gateway.proxy import Proxy
+from reanimate.gateway.reads import Reads
+from reanimate.gateway.switchboard import Switchboard
+from reanimate.gateway.targets import targets_from
+from reanimate.gateway.totals import Totals
+from reanimate.gateway.upstream import Upstream
+from reanimate.gateway.writes import Writes
+from reanimate.secrets import Secrets
+
+__all__ = ["find_addresses", "serve"]
+
+log = logging.getLogger("reanimate.gateway")
+
+_FINISH_WITHIN_S = 3
+_FIRST_ASK_S = 0.5
+_BACKLOG = 2048
+
+
+class _Listener(uvicorn.Server):
+    """A uvicorn server that leaves the signals to the process, which has two of them."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def find_addresses(settings: Settings) -> Addresses:
+    """Return the addresses that `up` wrote; a gateway that was started alone takes those of the settings."""
+    try:
+        return Addresses.load(settings.home)
+    except NotFound:
+        host, watch = settings.gateway.host, settings.watch
+        return Addresses(
+            web=f"http://{settings.web.host}:{settings.web.port}",
+            prefect_api="",
+            prefect_ui="",
+            gateway=f"http://{host}:{settings.gateway.port}",
+            gateway_control=f"http://{host}:{settings.gateway.control_port}",
+            watch=f"http://127.0.0.1:{watch.port}",
+            database="",
+        )
+
+
+def _listen(url: str) -> socket.socket:
+    """Return a socket that listens at `url`.
+
+    Raises:
+        ConfigInvalid: the port is taken, or the host is not ours.
+    """
+    parts = urlsplit(url)
+    host, port = parts.hostname or "127.0.0.1", parts.port or 0
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        return socket.create_server((host, port), family=family, backlog=_BACKLOG)
+    except OSError as error:
+        raise ConfigInvalid(
+            f"the gateway cannot listen on {host}:{port}: {error.strerror or error}",
+            hint="end what uses the port, or set gateway.port and gateway.control_port",
+        ) from error
+
+
+def _listener(app: Any) -> _Listener:
+    # Clients keep idle connections for a while and send on them again: they must be the first to let go.
+    return _Listener(
+        uvicorn.Config(
+            app, http="httptools", ws="none", lifespan="off", log_config=None, log_level="error", access_log=False,
+            server_header=False, date_header=False, timeout_keep_alive=75, backlog=_BACKLOG,
+            timeout_graceful_shutdown=_FINISH_WITHIN_S,
+        )
+    )  # fmt: skip
+
+
+async def _beside(work: list[Coroutine[Any, Any, None]], stack: AsyncExitStack) -> None:
+    """Run `work` until the stack is left."""
+    tasks = [asyncio.create_task(item) for item in work]
+
+    async def end() -> None:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    for task in tasks:
+        task.add_done_callback(_report)
+    stack.push_async_callback(end)
+
+
+def _report(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.error("a background task of the gateway ended", exc_info=error)
+
+
+async def serve(settings: Settings, addresses: Addresses, secrets: Secrets) -> None:
+    """Run the gateway until SIGTERM or SIGINT; requests underway get 3 s to finish.
+
+    Raises:
+        ConfigInvalid: a port is taken, or a target's address is not known.
+    """
+    targets = targets_from(settings.vector, addresses.vector)
+    traffic, control = _listen(addresses.gateway), _listen(addresses.gateway_control)
+    home: Path = settings.home / "gateway"
+    hang_limit_s = settings.gateway.hang_limit_s
+    async with AsyncExitStack() as stack:
+        session = await stack.enter_async_context(aiohttp.ClientSession())
+        upstream = await stack.enter_async_context(Upstream(targets, hang_limit_s))
+        observations = Observations(session, addresses.watch, secrets.control_key)
+        stack.push_async_callback(observations.close)
+        fleet = Fleet(targets, observations)
+        switchboard = Switchboard(home / "switches.json", secrets.control_key, tuple(fleet.targets))
+        switchboard.load()
+        figures = Figures(utcnow)
+        totals = Totals(home / "totals.json")
+        stack.callback(totals.save)
+        control_plane = ControlPlane(
+            session,
+            switchboard,
+            web_url=addresses.web,
+            control_key=secrets.control_key,
+            gateway=settings.gateway.name,
+            control_url=addresses.gateway_control,
+        )
+        await control_plane.ask(_FIRST_ASK_S)
+        prober = Prober(fleet, upstream, hang_limit_s)
+        protection = Protection(fleet, upstream, hang_limit_s)
+        reads = Reads(fleet, upstream, switchboard, figures, hang_limit_s)
+        writes = Writes(fleet, upstream, switchboard, protection, figures, totals, hang_limit_s)
+        app = Control(
+            settings.gateway.name,
+            secrets.control_key,
+            fleet=fleet,
+            switchboard=switchboard,
+            figures=figures,
+            totals=totals,
+            control_plane=control_plane,
+        )
+        await _beside([control_plane.follow(), totals.keep(), *(prober.watch(target) for target in targets)], stack)
+        log.warning("listening on %s, control on %s", addresses.gateway, addresses.gateway_control)
+        await _run([(_listener(Proxy(reads, writes)), traffic), (_listener(app), control)])
+    log.warning("ended")
+
+
+async def _run(listeners: list[tuple[_Listener, socket.socket]]) -> None:
+    """Serve until a signal comes."""
+    loop = asyncio.get_running_loop()
+
+    def stop() -> None:
+        for listener, _ in listeners:
+            listener.should_exit = True
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop)
+    # What lives from here on is requests: the collector need not look at the rest again.
+    gc.collect()
+    gc.freeze()
+    await asyncio.gather(*(listener.serve(sockets=[sock]) for listener, sock in listeners))

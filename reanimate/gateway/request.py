@@ -1,0 +1,134 @@
+"""One request of a client: its body, buffered or streamed; its answer; and the news that the client has gone."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
+from typing import Any
+
+import orjson
+
+from reanimate.gateway.headers import request_headers
+
+__all__ = ["ClientGone", "Receive", "Request", "Scope", "Send"]
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+
+class ClientGone(Exception):
+    """The client closed its connection before it had its answer."""
+
+
+class Request:
+    """An ASGI request, lean enough for the hot path."""
+
+    __slots__ = (
+        "_gone", "_prefix", "_receive", "_rest", "_send",
+        "client", "headers", "left", "length", "method", "passed", "path", "started", "target",
+    )  # fmt: skip
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self._receive = receive
+        self._send = send
+        self.method: str = scope["method"]
+        raw: bytes = scope["raw_path"]
+        self.path = raw.decode("ascii")
+        query: bytes = scope["query_string"]
+        self.target = f"{self.path}?{query.decode('ascii')}" if query else self.path
+        """Path and query, as they stand in the request line."""
+        self.headers: list[tuple[bytes, bytes]] = scope["headers"]
+        self.passed = request_headers(self.headers)
+        self.client: str = (scope.get("client") or ("?",))[0]
+        self.started = False
+        """Whether the answer's head has been sent."""
+        self.left = False
+        """Whether the client went away before it had sent everything."""
+        self._prefix = b""
+        self._rest = False
+        self.length: int | None = None
+        for name, value in self.headers:
+            if name == b"content-length":
+                self.length = int(value)
+                self._rest = self.length > 0
+            elif name == b"transfer-encoding":
+                self._rest = True
+        self._gone: asyncio.Task[None] | None = None
+
+    async def body(self, limit: int) -> bytes | None:
+        """Return the whole body, or None if it is longer than `limit` bytes: `stream()` has all of it then.
+
+        Raises:
+            ClientGone: the client left before it had sent everything.
+        """
+        if not self._rest:
+            return self._prefix
+        if self.length is not None and self.length > limit:
+            return None
+        parts = []
+        size = 0
+        while self._rest and size <= limit:
+            part = await self._next_part()
+            size += len(part)
+            parts.append(part)
+        self._prefix = parts[0] if len(parts) == 1 else b"".join(parts)
+        return None if self._rest or size > limit else self._prefix
+
+    async def stream(self) -> AsyncIterator[bytes]:
+        """Yield the body as it comes, once.
+
+        Raises:
+            ClientGone: the client left before it had sent everything.
+        """
+        if self._prefix:
+            yield self._prefix
+        while self._rest:
+            part = await self._next_part()
+            if part:
+                yield part
+
+    async def _next_part(self) -> bytes:
+        message = await self._receive()
+        if message["type"] == "http.disconnect":
+            self.left = True
+            raise ClientGone
+        self._rest = message.get("more_body", False)
+        part: bytes = message.get("body", b"")
+        return part
+
+    @property
+    def is_body_read(self) -> bool:
+        """Whether all of the body has been taken from the connection."""
+        return not self._rest
+
+    def gone(self) -> asyncio.Task[None]:
+        """Return a task that ends when the client has gone. Only once the body is read: both read the connection."""
+        if self._gone is None:
+            self._gone = asyncio.get_running_loop().create_task(self._wait_until_gone())
+        return self._gone
+
+    async def _wait_until_gone(self) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+
+    def close(self) -> None:
+        """End what still listens to the client."""
+        if self._gone is not None:
+            self._gone.cancel()
+
+    async def start(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
+        """Send the head of the answer."""
+        self.started = True
+        await self._send({"type": "http.response.start", "status": status, "headers": headers})
+
+    async def send(self, body: bytes, *, more: bool) -> None:
+        """Send a part of the answer; returns when the connection has room for the next."""
+        await self._send({"type": "http.response.body", "body": body, "more_body": more})
+
+    async def refuse(self, status: int, error: str, *, retry_after_s: int | None = None, **extra: Any) -> None:
+        """Answer with an error in the words and the shape of the servers behind us."""
+        body = orjson.dumps({"status": {"error": error}, "time": 0.0, **extra})
+        headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+        if retry_after_s is not None:
+            headers.append((b"retry-after", str(retry_after_s).encode()))
+        await self.start(status, headers)
+        await self.send(body, more=False)

@@ -1,0 +1,105 @@
+"""The switches that are obeyed: taken from signed documents, in sequence, and kept on disk over restarts."""
+
+import asyncio
+import base64
+import hmac
+import json
+import logging
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+
+from reanimate.errors import InputInvalid
+from reanimate.files import write_atomically
+from reanimate.gateway.shares import Plan
+from reanimate.switches.document import SwitchDocument, read_document, sign
+
+__all__ = ["Switchboard"]
+
+log = logging.getLogger("reanimate.gateway")
+
+_PLANS_KEPT = 10_000
+
+
+class Switchboard:
+    """What holds now. Asked on every request, so plans are worked out once for each name and document."""
+
+    def __init__(self, file: Path, key: str, targets: tuple[str, ...]) -> None:
+        self._file = file
+        self._key = key
+        self._targets = targets
+        self._lock = asyncio.Lock()
+        self._body = b""
+        self.document: SwitchDocument | None = None
+        self._shares: dict[str, int] = {}
+        self._holds: frozenset[str] = frozenset()
+        self._plans: dict[str | None, Plan] = {}
+
+    @property
+    def seq(self) -> int:
+        """The number of the document obeyed; 0 when there was none yet."""
+        return self.document.seq if self.document is not None else 0
+
+    def plan(self, name: str | None) -> Plan:
+        """Return who may answer a read of `name`, and by which share."""
+        plan = self._plans.get(name)
+        if plan is None:
+            plan = Plan.of([(target, self._bound(target, name)) for target in self._targets])
+            if len(self._plans) < _PLANS_KEPT:
+                self._plans[name] = plan
+        return plan
+
+    def holds_writes(self, target: str, name: str | None) -> bool:
+        """Say whether writes of `name` to `target` are to be refused."""
+        return target in self._holds or (name is not None and f"{target}/{name}" in self._holds)
+
+    def _bound(self, target: str, name: str | None) -> int:
+        bound = self._shares.get(target, 100)
+        return bound if name is None else min(bound, self._shares.get(f"{target}/{name}", 100))
+
+    async def take(self, body: bytes, headers: Mapping[str, str], now: datetime) -> SwitchDocument:
+        """Obey a document if it is newer than the one obeyed, and keep it; return the one obeyed afterwards.
+
+        Raises:
+            Refused: the signature is missing or wrong, or the document has expired.
+            InputInvalid: it is signed, but not a document.
+        """
+        document = read_document(body, headers, self._key, now)
+        if document.is_newer_than(self.document):
+            self._obey(document, body)
+            async with self._lock:
+                await asyncio.to_thread(self._keep)
+        assert self.document is not None
+        return self.document
+
+    def load(self) -> None:
+        """Obey what was kept. It may have expired since: the last known switches are better than none."""
+        try:
+            stored = json.loads(self._file.read_bytes())
+            body = base64.b64decode(stored["body"])
+            if not hmac.compare_digest(stored["signature"].encode(), sign(body, self._key).encode()):
+                raise InputInvalid("its signature is wrong")
+            self._obey(SwitchDocument.decode(body), body)
+        except FileNotFoundError:
+            return
+        except (InputInvalid, ValueError, KeyError, TypeError, AttributeError, OSError) as error:
+            log.error("%s is not usable, all switches are at their default until told: %s", self._file, error)  # noqa: TRY400
+
+    def _obey(self, document: SwitchDocument, body: bytes) -> None:
+        claims = document.switches
+        self._shares = {c.scope: max(0, min(100, int(c.value))) for c in claims if c.switch == "read_share"}
+        self._holds = frozenset(c.scope for c in claims if c.switch == "writes" and c.value == "hold")
+        self._plans = {}
+        self._body = body
+        self.document = document
+        told = ", ".join(f"{c.switch} {c.scope} = {c.value}" for c in claims) or "all at their default"
+        log.warning("obeying switches %d of ledger %s: %s", document.seq, document.ledger, told)
+
+    def _keep(self) -> None:
+        body = self._body
+        stored = {"body": base64.b64encode(body).decode(), "signature": sign(body, self._key)}
+        try:
+            write_atomically(self._file, json.dumps(stored).encode())
+        except OSError as error:
+            # Obeyed all the same: not to obey a containment because a disk is full would be worse.
+            log.error("cannot keep the switches in %s: %s", self._file, error)  # noqa: TRY400
