@@ -3,12 +3,13 @@
 import fcntl
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 
 from reanimate.errors import Busy, ConfigInvalid
 
-__all__ = ["HomeLock", "holder", "keeper_file", "wait_for_keeper"]
+__all__ = ["HomeLock", "holder", "keeper_file", "wait_for_keeper", "wait_until_free"]
 
 
 def _file(home: Path) -> Path:
@@ -78,33 +79,40 @@ class HomeLock:
 
 def holder(home: Path) -> int | None:
     """Return the pid of the `up` that runs on this home directory, or None."""
-    try:
-        descriptor = os.open(_file(home), os.O_RDONLY)
-    except OSError:
+    if not _is_locked(_file(home)):
         return None
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        text = os.read(descriptor, 32).decode().strip()
-        return int(text) if text.isdigit() else None
-    finally:
-        os.close(descriptor)
-    return None
+    text = _file(home).read_text().strip()
+    return int(text) if text.isdigit() else None
+
+
+def wait_until_free(home: Path, timeout_s: float) -> bool:
+    """Wait until no `up` runs on this home directory; say whether that is so."""
+    return _until(lambda: holder(home) is None, timeout_s)
 
 
 def wait_for_keeper(home: Path, timeout_s: float = 10.0) -> bool:
     """Wait until the keeper of an earlier supervisor has ended; say whether it has."""
+    return _until(lambda: not _is_locked(keeper_file(home)), timeout_s)
+
+
+def _is_locked(path: Path) -> bool:
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
+def _until(holds: Callable[[], bool], timeout_s: float) -> bool:
     deadline = time.monotonic() + timeout_s
-    while True:
-        try:
-            descriptor = os.open(keeper_file(home), os.O_RDWR | os.O_CREAT, 0o600)
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            finally:
-                os.close(descriptor)
-        except BlockingIOError:
-            if time.monotonic() > deadline:
-                return False
-            time.sleep(0.05)
-        else:
-            return True
+    while not holds():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.05)
+    return True

@@ -37,6 +37,8 @@ class ProcessSpec:
     url: str = ""
     """What a person may open or point a client at."""
     env: Mapping[str, str] = field(default_factory=dict)
+    late_env: Callable[[], Mapping[str, str]] | None = None
+    """More environment, asked for at each start: what only the parts before it could find out."""
     whole_env: bool = False
     """`env` is the whole environment, rather than what is added to ours."""
     popen: Mapping[str, Any] = field(default_factory=dict)

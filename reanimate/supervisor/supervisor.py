@@ -70,6 +70,11 @@ class Supervisor:
             self._hurry.set()
         self._stopping.set()
 
+    @property
+    def stopping(self) -> bool:
+        """Whether a stop was requested."""
+        return self._stopping.is_set()
+
     async def start(self) -> None:
         """Start everything and return when every part is ready, or when a stop was requested.
 
@@ -193,7 +198,8 @@ class Supervisor:
                 self._keeper.forget(process.pid)
 
     async def _spawn(self, spec: ProcessSpec) -> asyncio.subprocess.Process:
-        environment = {**({} if spec.whole_env else os.environ), **spec.env, MARK: self._mark}
+        late = spec.late_env() if spec.late_env else {}
+        environment = {**({} if spec.whole_env else os.environ), **spec.env, **late, MARK: self._mark}
         with self._open_log(spec) as log:
             process = await asyncio.create_subprocess_exec(
                 *spec.argv,

@@ -31,6 +31,13 @@ async def _until(holds: Callable[[], bool], within_s: float = 10.0) -> None:
             await asyncio.sleep(0.02)
 
 
+def _wait_until(holds: Callable[[], bool], within_s: float = 10.0) -> None:
+    deadline = time.monotonic() + within_s
+    while not holds():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.02)
+
+
 def _alive_with(name: str, value: str) -> set[int]:
     """Return the pids of live processes (zombies are not) whose environment has `name` = `value`."""
     wanted, found = f"{name}={value}".encode(), set()
@@ -196,13 +203,13 @@ def test_sigkill__leaves_nothing(home: Path, victim: str) -> None:
     assert process.stdout is not None
     with process.stdout:
         keeper = int(process.stdout.readline())
-        await _until(lambda: len(_alive_with("TEST_TAG", tag)) >= 7)
+        _wait_until(lambda: len(_alive_with("TEST_TAG", tag)) >= 7)
         if victim != "supervisor":
             os.kill(keeper, signal.SIGKILL)
-            await _until(lambda: any(entry["event"] == "keeper.restarted" for entry in read_journal(home)))
+            _wait_until(lambda: any(entry["event"] == "keeper.restarted" for entry in read_journal(home)))
         process.kill()
         process.wait()
-    await _until(lambda: not _alive_with("TEST_TAG", tag))
+    _wait_until(lambda: not _alive_with("TEST_TAG", tag))
 
 
 def test_lock__one_per_home(home: Path) -> None:
