@@ -1,1 +1,1 @@
-"""Qdrant servers: a thin client, shard snapshots, probes. Speaks REST over httpx; errors are mapped here and nowhere else."""
+"""Qdrant servers: a thin client, shard snapshots, probes. REST over httpx; errors are mapped here, nowhere else."""

@@ -1,0 +1,101 @@
+"""What a snapshot holds, read from the snapshot itself by the engine, in a process of its own that may die."""
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from reanimate.backups.manifest import GoldenQuery, Sentinel
+from reanimate.errors import Busy, Damaged
+
+__all__ = ["SnapshotFacts", "read_facts"]
+
+
+class SnapshotFacts(BaseModel):
+    """Exact count, sentinels and golden queries of one snapshot, all shards together."""
+
+    count: int
+    sentinels: list[Sentinel]
+    golden: list[GoldenQuery]
+
+
+@dataclass(frozen=True)
+class _Ended:
+    code: int
+    out: bytes
+    err: bytes
+
+
+async def read_facts(
+    shards: dict[int, Path],
+    scratch: Path,
+    *,
+    config: dict[str, Any],
+    salt: str,
+    sentinels: int,
+    golden: int,
+    timeout_s: float,
+) -> SnapshotFacts:
+    """Unpack the shard files into `scratch`, load them in another process and read the facts.
+
+    The engine can abort its process on damaged data, and it changes what it loads: hence another process and a copy.
+    `salt` decides which points become sentinels, so that each backup looks at other ones.
+
+    Raises:
+        Damaged: the engine could not read the snapshot, or died of it.
+        Busy: not done after `timeout_s` seconds.
+    """
+    asked = {
+        "shards": {str(shard_id): str(path) for shard_id, path in shards.items()},
+        "scratch": str(scratch),
+        "config": config,
+        "salt": salt,
+        "sentinels": sentinels,
+        "golden": golden,
+    }
+    ended = await _run(json.dumps(asked).encode(), timeout_s)
+    if ended.code != 0:
+        raise Damaged(f"reading the snapshot back: {_cause(ended)}", hint="the snapshot is not used; take another one")
+    try:
+        return SnapshotFacts.model_validate_json(ended.out)
+    except ValidationError as error:
+        raise Damaged(
+            f"reading the snapshot back: the reader's answer cannot be read: {error.errors()[0]['msg']}"
+        ) from None
+
+
+async def _run(asked: bytes, timeout_s: float) -> _Ended:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "reanimate.backups.reader",
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env={**os.environ, "OPENBLAS_NUM_THREADS": "1", "RUST_BACKTRACE": "0"},
+    )
+    try:
+        out, err = await asyncio.wait_for(process.communicate(asked), timeout_s)
+    except TimeoutError:
+        raise Busy(
+            f"reading the snapshot back: not done after {timeout_s:.0f} s", hint="is the machine overloaded?"
+        ) from None
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    return _Ended(process.returncode or 0, out, err)
+
+
+def _cause(ended: _Ended) -> str:
+    """Say in one line what the reader died of."""
+    last = ended.err.decode(errors="replace").strip().splitlines()[-1:] or ["it said nothing"]
+    if ended.code < 0:
+        return f"the engine died of {signal.Signals(-ended.code).name}: {last[0][:300]}"
+    return last[0][:500]

@@ -1,0 +1,59 @@
+"""One hash per point, the same whether the engine reads it from a snapshot or a server sends it as JSON.
+
+Vectors are compared as float32 bytes, since JSON prints them shortened; payloads as canonical JSON.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+__all__ = ["canonical", "point_hash", "shortest_floats"]
+
+
+def canonical(value: Any) -> str:
+    """Return the one text form of a JSON value: sorted keys, no spaces. 1 and 1.0 stay different, as JSON has them."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def point_hash(point_id: int | str, vectors: Any, payload: Mapping[str, Any] | None) -> str:
+    """Return the SHA-256 of id, payload and all vectors of a point.
+
+    `vectors` is what a server or the engine gives: a list for the unnamed vector, else a mapping by name.
+    """
+    named = vectors if isinstance(vectors, Mapping) else {} if vectors is None else {"": vectors}
+    content = {
+        "id": point_id,
+        "payload": payload or {},
+        "vectors": {name: _vector(vector) for name, vector in named.items() if vector is not None},
+    }
+    return hashlib.sha256(canonical(content).encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def shortest_floats(values: Iterable[float]) -> list[float]:
+    """Return the shortest decimals that are the same float32 values; a third of the text of the exact ones."""
+    return [float(str(np.float32(value))) for value in values]
+
+
+def _vector(vector: Any) -> Any:
+    """Return the canonical form: hex for a dense vector, a list of hex for a multivector, sorted pairs for a sparse."""
+    indices, values = _sparse(vector)
+    if indices is not None and values is not None:
+        order = sorted(range(len(indices)), key=indices.__getitem__)
+        return {"indices": [int(indices[at]) for at in order], "values": _hex([values[at] for at in order])}
+    if len(vector) and isinstance(vector[0], Sequence | np.ndarray):
+        return [_hex(row) for row in vector]
+    return _hex(vector)
+
+
+def _sparse(vector: Any) -> tuple[Sequence[int] | None, Sequence[float] | None]:
+    if isinstance(vector, Mapping):
+        return vector.get("indices"), vector.get("values")
+    return getattr(vector, "indices", None), getattr(vector, "values", None)
+
+
+def _hex(values: Any) -> str:
+    # Adding zero turns -0.0 into 0.0: equal numbers, equal hash.
+    return (np.asarray(values, dtype="<f4") + np.float32(0)).tobytes().hex()
