@@ -1,0 +1,64 @@
+"""What must be in the vector stores, as the newest backups say; the catalog is re-read now and then and cached."""
+
+import asyncio
+import logging
+from collections.abc import Iterable
+
+from reanimate.backups.catalog import Catalog
+from reanimate.backups.manifest import Manifest
+from reanimate.errors import ReanimateError
+
+__all__ = ["Expectations", "expected"]
+
+log = logging.getLogger(__name__)
+
+REFRESH_S = 30.0
+
+
+def expected(manifests: Iterable[Manifest], protected: Iterable[str]) -> dict[str, Manifest]:
+    """Pick what must be there now: the newest non-empty manifest for each name that readers use.
+
+    An older backup of the same collection, or of one that the same alias led to, is history and expects nothing.
+
+    Args:
+        protected: collections or aliases to look after; empty means every one that has a backup.
+    """
+    wanted = tuple(protected)
+    found: dict[str, Manifest] = {}
+    for manifest in sorted(manifests, key=lambda one: one.taken_at, reverse=True):
+        names = (manifest.collection, *manifest.aliases)
+        history = any(newer.answers_to(name) for newer in found.values() for name in names)
+        looked_after = not wanted or any(manifest.answers_to(name) for name in wanted)
+        if manifest.exact_count > 0 and looked_after and not history:
+            found[manifest.entry_name] = manifest
+    return found
+
+
+class Expectations:
+    """The cached answer of the catalog. A catalog that cannot be read keeps the last answer in force."""
+
+    def __init__(self, catalog: Catalog, protected: tuple[str, ...]) -> None:
+        self._catalog = catalog
+        self._protected = protected
+        self.current: dict[str, Manifest] = {}
+        self.loaded = False
+        """Whether the catalog was ever read."""
+        self.error: str | None = None
+
+    async def refresh(self) -> None:
+        """Read the catalog once; failures are logged and shown, never raised: probing goes on."""
+        try:
+            manifests = await asyncio.to_thread(self._catalog.list)
+        except (ReanimateError, OSError) as error:
+            if str(error) != self.error:
+                log.warning("the catalog of backups cannot be read, the last known one is used: %s", error)
+            self.error = str(error)
+            return
+        self.error, self.loaded = None, True
+        self.current = expected(manifests, self._protected)
+
+    async def refresh_forever(self) -> None:
+        """Read the catalog now and every 30 s, until cancelled."""
+        while True:
+            await self.refresh()
+            await asyncio.sleep(REFRESH_S)
