@@ -1,0 +1,1 @@
+"""From a sender's POST to an incident: authentication, the durable inbox, one file per sender, folding."""

@@ -1,0 +1,67 @@
+"""Which dependency an alert is about: `kind:name` from its labels, or `unknown`. Pure."""
+
+from collections.abc import Iterator, Mapping
+from urllib.parse import urlsplit
+
+from reanimate.addresses import Addresses
+from reanimate.config import Settings
+
+__all__ = ["KINDS", "UNKNOWN", "component_of", "is_component", "scope_of"]
+
+KINDS = ("vector", "llm", "tool", "database")
+UNKNOWN = "unknown"
+_KIND_OF_DEPENDENCY = {"llm_provider": "llm", "tool": "tool", "database": "database"}
+_PLACE_LABELS = ("target", "instance", "service", "job")
+_PORTS = {"http": 80, "https": 443}
+
+
+def is_component(text: str) -> bool:
+    """Say whether `text` has the form kind:name, with a kind that we know."""
+    kind, _, name = text.partition(":")
+    return kind in KINDS and bool(name)
+
+
+def component_of(labels: Mapping[str, str], settings: Settings, addresses: Addresses) -> str:
+    """Return the component that `labels` speak of.
+
+    Its own `component` label wins; then target, instance, service and job are held against the addresses of what is
+    configured, and then against the names. An alert that fits nothing is about `unknown`.
+    """
+    named = labels.get("component", "")
+    if is_component(named):
+        return named
+    values = [labels[label] for label in _PLACE_LABELS if labels.get(label)]
+    places = {place: component for component, url in _known(settings, addresses) if (place := _place(url))}
+    names = {component.partition(":")[2]: component for component, _ in _known(settings, addresses)}
+    by_place = (places[place] for value in values if (place := _place(value)) in places)
+    by_name = (names[value] for value in values if value in names)
+    return next(by_place, None) or next(by_name, UNKNOWN)
+
+
+def scope_of(component: str, labels: Mapping[str, str]) -> dict[str, object]:
+    """Return what exactly an incident about `component` concerns: its vector target and a collection that is named."""
+    kind, _, name = component.partition(":")
+    scope: dict[str, object] = {"target": name} if kind == "vector" else {}
+    if collection := labels.get("collection"):
+        scope["collections"] = [collection]
+    return scope
+
+
+def _known(settings: Settings, addresses: Addresses) -> Iterator[tuple[str, str]]:
+    """Yield (component, URL) of everything configured. Targets come last: their name wins over a dependency's."""
+    for dependency in settings.dependencies:
+        yield f"{_KIND_OF_DEPENDENCY[dependency.kind]}:{dependency.name}", dependency.url
+    for target in settings.vector.targets:
+        yield f"vector:{target.name}", target.url or addresses.vector.get(target.name, "")
+
+
+def _place(text: str) -> tuple[str, int] | None:
+    """Return (host, port) of a URL or of host:port; None for what is neither."""
+    try:
+        parts = urlsplit(text if "://" in text else f"//{text}")
+        port = parts.port or _PORTS.get(parts.scheme)
+    except ValueError:
+        return None
+    if not parts.hostname or port is None:
+        return None
+    return ("127.0.0.1" if parts.hostname == "localhost" else parts.hostname), port
