@@ -33,3 +33,4 @@ async def gateway_figures(services: Services, since: datetime) -> dict[str, dict
 
     urls = {services.settings.gateway.name: services.addresses.gateway_control}
     return dict(zip(urls, await asyncio.gather(*(ask(url) for url in urls.values())), strict=True))
+

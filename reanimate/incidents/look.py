@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from reanimate.backups.manifest import Manifest
 from reanimate.bootstrap import Services
+from reanimate.errors import ReanimateError
 from reanimate.incidents.triage import TargetProbe
 from reanimate.vector.probes import DataReport, probe_data, probe_liveness
 
@@ -42,7 +43,10 @@ async def look_at(services: Services, target: str, manifests: Sequence[Manifest]
         return TargetProbe(target, configured.role, answers=False, detail=f"{alive.kind}: {alive.detail}")
     expected = await asyncio.to_thread(expected_manifests, services) if manifests is None else manifests
     ratio = services.settings.watch.min_count_ratio
-    reports = await asyncio.gather(*(probe_data(server, manifest, ratio) for manifest in expected))
+    try:
+        reports = await asyncio.gather(*(probe_data(server, manifest, ratio) for manifest in expected))
+    except ReanimateError as error:
+        return TargetProbe(target, configured.role, answers=False, detail=f"answers, but not about its data: {error}")
     problems = {report.collection: _problem(report) for report in reports if not report.ok}
     detail = f"answers in {alive.latency_ms:.0f} ms, version {alive.version}, {len(expected)} collections judged"
     return TargetProbe(target, configured.role, True, detail, problems, judged=len(expected))

@@ -59,7 +59,7 @@ class Runbook(BaseModel):
                 raise ValueError(f"{phase} lacks the steps {', '.join(missing)}; an empty list says: nothing to do")
             if strange := [step for step in steps if step not in STEPS[phase]]:
                 raise ValueError(f"{', '.join(strange)} is no step of {phase}; its steps are {', '.join(STEPS[phase])}")
-        if not any(ACTIONS[call.action].safe_as_reflex for call in self.reflex) and self.reflex:
+        if any(not ACTIONS[call.action].safe_as_reflex for call in self.reflex):
             raise ValueError("a reflex may only name actions that are safe without a person or a flow")
         return self
 

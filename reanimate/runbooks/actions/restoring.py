@@ -6,15 +6,10 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
+from reanimate.backups.aliases import AliasSwitch, plan_switch, switch_aliases, undo_switch
 from reanimate.backups.manifest import Manifest
-from reanimate.backups.restore import (
-    AliasSwitch,
-    new_collection_name,
-    restore,
-    switch_aliases,
-    undo_switch,
-    verify,
-)
+from reanimate.backups.restore import new_collection_name, restore
+from reanimate.backups.verification import verify
 from reanimate.db.tables import Incident
 from reanimate.errors import CheckFailed, VerificationFailed
 from reanimate.incidents.impact import gateway_figures
@@ -146,14 +141,7 @@ class RestoreCollections(Action[NoParams]):
         server = context.services.vector(context.target)
         for item in context.progress["restores"]:
             manifest = await asyncio.to_thread(context.services.catalog.get, item["backup_id"])
-            found = await verify(server, item["name"], manifest)
-            if not found.passed:
-                bad = "; ".join(
-                    f"{c.name}: expected {c.expected}, found {c.found}" for c in found.checks if not c.passed
-                )
-                raise VerificationFailed(
-                    f"{item['name']} on {context.target} is not what backup {manifest.id} holds: {bad}"
-                )
+            (await verify(server, item["name"], manifest)).require(context.target)
         return {"verified": [item["name"] for item in context.progress["restores"]]}
 
     async def undo(self, context: ActionContext[NoParams]) -> dict[str, Any] | None:
@@ -191,18 +179,17 @@ class SwitchAliases(Action[NoParams]):
             manifest = await asyncio.to_thread(context.services.catalog.get, item["backup_id"])
             if item["name"] not in switched:
                 # Saved before the act: what stood before can only be read before.
-                switched[item["name"]] = {"before": await server.aliases()}
+                switched[item["name"]] = (await plan_switch(server, manifest, item["name"])).to_json()
                 await context.save(switched=switched)
-            done = await switch_aliases(server, manifest, item["name"])
-            switched[item["name"]] |= {"after": done.after}
-            await context.save(switched=switched)
+            planned = AliasSwitch.from_json(switched[item["name"]])
+            await switch_aliases(server, manifest, item["name"], planned)
         return {"switched": switched}
 
     async def undo(self, context: ActionContext[NoParams]) -> dict[str, Any] | None:
         server = context.services.vector(context.target)
         switched: dict[str, Any] = context.progress.get("switched", {})
         for item in reversed(list(switched.values())):
-            await undo_switch(server, AliasSwitch(before=item["before"], after=item.get("after", {})))
+            await undo_switch(server, AliasSwitch.from_json(item))
         await context.save(switched={})
         return {"put_back": [item["before"] for item in switched.values()]}
 
