@@ -5,7 +5,6 @@ backups/{collection}/{id}/manifest.json        last, created once: from here on 
 backups/{collection}/{id}/unfinished.json      while it is being taken; what to sweep up if nobody finishes it
 """
 
-import asyncio
 import hashlib
 import re
 import secrets
@@ -22,7 +21,7 @@ from reanimate.backups.blobs import ObjectStore, create_object
 from reanimate.backups.manifest import Manifest
 from reanimate.errors import Damaged, NotFound, Unreachable
 
-__all__ = ["Catalog", "DamagedBackup", "Listing", "backup_prefix", "new_backup_id"]
+__all__ = ["MANIFEST", "Catalog", "DamagedBackup", "Listing", "backup_prefix", "new_backup_id"]
 
 ROOT = "backups"
 MANIFEST = "manifest.json"
@@ -126,10 +125,6 @@ class Catalog:
         key = f"{backup_prefix(manifest.collection, manifest.id)}/{MANIFEST}"
         await create_object(self.store, key, manifest.to_bytes())
         return key
-
-    async def manifest_sha256(self, manifest: Manifest) -> str:
-        """Return the SHA-256 of the manifest as it is stored."""
-        return await asyncio.to_thread(lambda: hashlib.sha256(manifest.to_bytes()).hexdigest())
 
     def keys(self, under: str) -> Keys:
         """Return every key below a prefix.

@@ -1,5 +1,6 @@
 """What a backup says of itself: everything needed to restore it and to tell whether the restore is right."""
 
+import hashlib
 import re
 from datetime import datetime
 from typing import Any
@@ -113,13 +114,18 @@ class Manifest(_Part):
     sentinels: list[Sentinel]
     golden: list[GoldenQuery]
     gateway_totals: dict[str, int] | None = None
-    """Writes acknowledged by each gateway at that moment, if it was asked."""
+    """Writes that gateways had acknowledged at that moment, by the name they were sent to, if they were asked."""
     warnings: list[str] = []
 
     @property
     def size_bytes(self) -> int:
         """Bytes of all parts."""
         return sum(part.size for part in self.parts)
+
+    @property
+    def sha256(self) -> str:
+        """SHA-256 of the manifest as it is stored."""
+        return hashlib.sha256(self.to_bytes()).hexdigest()
 
     @property
     def entry_name(self) -> str:

@@ -1,97 +1,68 @@
-"""Taking backups as the record knows them: which collections, and a row for each that tells how it went."""
+"""Backups in the record: one row each, from the moment it begins. The manifest in the store stays the truth."""
 
-from collections import Counter
-from collections.abc import Sequence
 from datetime import datetime
 
-from sqlalchemy import update
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncSession
 
-from reanimate.backups.backup import BackupOptions, Progress, take_backup
-from reanimate.backups.catalog import MANIFEST, backup_prefix, new_backup_id
+from reanimate.backups.catalog import MANIFEST, backup_prefix
 from reanimate.backups.manifest import Manifest
-from reanimate.backups.unfinished import ABANDONED_AFTER
-from reanimate.bootstrap import Services
-from reanimate.clock import utcnow
+from reanimate.clock import ensure_utc
 from reanimate.db.tables import Backup
-from reanimate.incidents.impact import gateway_figures
+from reanimate.errors import NotFound
 
-__all__ = ["back_up", "names_to_back_up"]
-
-
-async def names_to_back_up(
-    services: Services, target: str, *, named: Sequence[str] = (), everything: bool = False
-) -> list[str]:
-    """Return the collections to back up: those `named`, else those of the settings, else all that the target has.
-
-    `everything` passes over the settings.
-
-    Raises:
-        Unreachable, ServerFailed: the target does not answer.
-        ConfigInvalid: no target has that name.
-    """
-    chosen = named or (() if everything else services.settings.vector.collections)
-    return list(chosen) or sorted(await services.vector(target).collections())
+__all__ = ["failed", "published", "started"]
 
 
-async def back_up(
-    services: Services, collection: str, *, target: str, trigger: str, on_progress: Progress | None = None
-) -> Manifest:
-    """Take a backup of one collection and keep a row about it, whatever becomes of it.
-
-    Raises:
-        see `take_backup`.
-    """
-    began = utcnow()
-    backup_id = new_backup_id(collection, began)
-    await _begin(services, backup_id, collection, target, trigger, began)
-    try:
-        manifest = await take_backup(
-            services.vector(target),
-            collection,
-            services.catalog,
-            BackupOptions.from_settings(services.settings.backups),
-            totals=await _acknowledged(services, began),
-            backup_id=backup_id,
-            on_progress=on_progress,
-        )
-    except BaseException as error:
-        await _end(services, backup_id, state="failed", error=str(error) or type(error).__name__)
-        raise
-    await _end(
-        services,
-        backup_id,
-        state="published",
-        subject=manifest.collection,
-        manifest_key=f"{backup_prefix(manifest.collection, manifest.id)}/{MANIFEST}",
-        size_bytes=sum(part.size for part in manifest.parts),
-        exact_count=manifest.exact_count,
-    )
-    return manifest
-
-
-async def _begin(
-    services: Services, backup_id: str, collection: str, target: str, trigger: str, began: datetime
+async def started(
+    session: AsyncSession, backup_id: str, *, subject: str, target: str, trigger: str, now: datetime
 ) -> None:
-    row = {"id": backup_id, "subject": collection, "target": target, "state": "running", "trigger": trigger}
-    left_by_a_kill = (
-        update(Backup)
-        .where(Backup.subject == collection, Backup.state == "running", Backup.started_at < began - ABANDONED_AFTER)
-        .values(state="failed", ended_at=began, error="cut off: its process died")
+    """Record that a backup begins. `subject` is what was asked for, `trigger` who asked: schedule, cli, flow."""
+    session.add(
+        Backup(
+            id=backup_id,
+            subject=subject,
+            target=target,
+            state="running",
+            started_at=ensure_utc(now),
+            trigger=trigger,
+        )
     )
-    async with services.sessions.begin() as session:
-        await session.execute(left_by_a_kill)
-        await session.execute(insert(Backup).values(kind="qdrant", started_at=began, **row))
+    await session.flush()
 
 
-async def _end(services: Services, backup_id: str, **values: str | int | None) -> None:
-    async with services.sessions.begin() as session:
-        await session.execute(update(Backup).where(Backup.id == backup_id).values(ended_at=utcnow(), **values))
+async def published(session: AsyncSession, manifest: Manifest, *, now: datetime) -> None:
+    """Record that it is in the store and complete.
+
+    Raises:
+        NotFound: `started` was never recorded.
+    """
+    row = await _row(session, manifest.id)
+    row.state = "published"
+    row.subject = manifest.collection
+    row.ended_at = ensure_utc(now)
+    row.manifest_key = f"{backup_prefix(manifest.collection, manifest.id)}/{MANIFEST}"
+    row.manifest_sha256 = manifest.sha256
+    row.size_bytes = manifest.size_bytes
+    row.exact_count = manifest.exact_count
+    row.error = None
+    await session.flush()
 
 
-async def _acknowledged(services: Services, now: datetime) -> dict[str, int]:
-    """Return how many writes the gateways have ever acknowledged, by collection, as far as they answer."""
-    totals: Counter[str] = Counter()
-    for figures in (await gateway_figures(services, now)).values():
-        totals.update(figures.get("totals", {}).get("writes_acknowledged", {}))
-    return dict(totals)
+async def failed(session: AsyncSession, backup_id: str, error: BaseException, *, now: datetime) -> None:
+    """Record that it came to nothing, and why.
+
+    Raises:
+        NotFound: `started` was never recorded.
+    """
+    row = await _row(session, backup_id)
+    row.state = "failed"
+    row.ended_at = ensure_utc(now)
+    row.error = str(error) or type(error).__name__
+    await session.flush()
+
+
+async def _row(session: AsyncSession, backup_id: str) -> Backup:
+    row = await session.get(Backup, backup_id)
+    if row is None:
+        raise NotFound(f"the record has no backup {backup_id!r}")
+    return row

@@ -1,0 +1,323 @@
+"""Restore a backup into a new collection beside the live one. Nothing live is ever written to.
+
+The whole way is `plan_restore`, `restore`, `verify`, `switch_aliases`; the old collection is kept.
+`restore_and_switch` walks it; an incident's steps call the pieces, so that each can be resumed.
+"""
+
+import asyncio
+import logging
+import re
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import TypeVar
+
+from reanimate.backups.aliases import AliasSwitch, plan_switch, switch_aliases, undo_switch
+from reanimate.backups.blobs import fetch_file
+from reanimate.backups.catalog import Catalog
+from reanimate.backups.manifest import Manifest, Part, restore_name
+from reanimate.backups.plan import RestorePlan, plan_restore, version_problem
+from reanimate.backups.scratch import require_room, scratch_folder
+from reanimate.backups.verification import Verification, verify
+from reanimate.errors import InputInvalid, NotFound, ReanimateError, Refused, ServerFailed
+from reanimate.vector.config import (
+    Json,
+    creation_body,
+    index_schema,
+    params_after_creation,
+    payload_schema,
+    schema_differences,
+)
+from reanimate.vector.server import VectorServer
+from reanimate.vector.transfers import TransferLimits, upload_shard_snapshot
+
+__all__ = [
+    "AliasSwitch",
+    "RestoreOptions",
+    "RestorePlan",
+    "Restored",
+    "Verification",
+    "discard",
+    "new_collection_name",
+    "plan_restore",
+    "plan_switch",
+    "restore",
+    "restore_and_switch",
+    "switch_aliases",
+    "undo_switch",
+    "verify",
+]
+
+log = logging.getLogger(__name__)
+
+Progress = Callable[[str, int, int], None]
+"""Called with the stage, how much of it is done, and the total: bytes, or steps where there are no bytes."""
+
+T = TypeVar("T")
+
+_OURS = re.compile(r".-[rs]\d{14}(-\d+)?$")
+_CLEANUP_S = 30.0
+
+
+@dataclass(frozen=True)
+class RestoreOptions:
+    """How patient a restore is. Seconds."""
+
+    transfer: TransferLimits = field(default_factory=TransferLimits)
+    green_timeout_s: float = 600.0
+    """How long the new collection may optimize before it is used as it is (yellow answers fully, only slower)."""
+
+
+@dataclass(frozen=True)
+class Restored:
+    """What a whole restore did."""
+
+    name: str
+    verification: Verification
+    switch: AliasSwitch
+
+
+def new_collection_name(collection: str, now: datetime) -> str:
+    """Return the name that a restore begun now goes to. Keep it before acting: a repeated restore takes the same."""
+    return restore_name(collection, now)
+
+
+async def restore(
+    server: VectorServer,
+    catalog: Catalog,
+    manifest: Manifest,
+    name: str,
+    on_progress: Progress | None = None,
+    *,
+    options: RestoreOptions | None = None,
+) -> None:
+    """Make the collection `name`, which must be one of `new_collection_name`, and load the backup into it.
+
+    Safe to repeat after a kill: what an earlier attempt left under this name is deleted first. On any failure the new
+    collection is deleted again and seen to be gone. Stages of progress: create, download, upload, settle.
+
+    Raises:
+        InputInvalid: the name is not one that a restore gives, so it may belong to somebody.
+        Refused: an alias points at that name (it is live), a version or a config that cannot be restored here.
+        NotFound, Damaged: a part is missing in the store or is not what the manifest says; the server never saw it.
+        Unreachable, ServerFailed: the server or the store failed. The message names the stage.
+    """
+    options = options or RestoreOptions()
+    body = creation_body(manifest.config)
+    await _require_free(server, name, manifest)
+    try:
+        async with scratch_folder(catalog.scratch, "restore") as scratch:
+            await _load(server, catalog, manifest, name, body, scratch, options, on_progress or _silent)
+    except BaseException:
+        # Also when cancelled: a half-filled collection must not be left to be found.
+        await _give_up(server, name)
+        raise
+
+
+async def _require_free(server: VectorServer, name: str, manifest: Manifest) -> None:
+    """See that the name is ours to fill; what a cut attempt left is deleted.
+
+    Raises:
+        InputInvalid, Refused: see `restore`.
+    """
+    if not _OURS.search(name):
+        raise InputInvalid(
+            f"restoring backup {manifest.id} into {name!r}: a restore only goes to a new name of its own",
+            hint=f"for example {manifest.collection}-r20261123013000",
+        )
+    identity = await server.version()
+    if problem := version_problem(manifest.server, identity):
+        raise Refused(f"backup {manifest.id} cannot be restored on {server.name}: it was {problem}")
+    aliases = await server.aliases()
+    if holders := sorted(alias for alias, collection in aliases.items() if name in (alias, collection)):
+        raise Refused(
+            f"restoring backup {manifest.id} into {name!r} on {server.name}: it is live, "
+            f"reached through {', '.join(holders)}",
+            hint="a restore never writes into a live collection; take a new name",
+        )
+    if name in await server.collections():
+        await server.delete_collection(name)
+
+
+async def _load(
+    server: VectorServer,
+    catalog: Catalog,
+    manifest: Manifest,
+    name: str,
+    body: Json,
+    scratch: Path,
+    options: RestoreOptions,
+    progress: Progress,
+) -> None:
+    about = f"restoring backup {manifest.id} into {name!r} on {server.name}"
+    progress("create", 0, 1)
+    await _staged(about, "create", _create(server, name, body, manifest))
+    progress("create", 1, 1)
+    for part in manifest.parts:
+        file = scratch / f"shard-{part.shard_id}.snapshot"
+        await _staged(about, "download", _fetch(catalog, part, file, progress))
+        await _staged(
+            about,
+            "upload",
+            upload_shard_snapshot(
+                server,
+                name,
+                part.shard_id,
+                file,
+                part.sha256,
+                options.transfer,
+                lambda done, total: progress("upload", done, total),
+            ),
+        )
+        await asyncio.to_thread(file.unlink)
+    progress("settle", 0, 1)
+    await _staged(about, "settle", _settle(server, name, manifest, options))
+    progress("settle", 1, 1)
+
+
+async def _create(server: VectorServer, name: str, body: Json, manifest: Manifest) -> None:
+    await server.create_collection(name, body)
+    if later := params_after_creation(manifest.config):
+        await server.patch_collection(name, {"params": later})
+    found = sorted(place.shard_id for place in await server.shards(name))
+    needed = sorted(part.shard_id for part in manifest.parts)
+    if found != needed:
+        raise Refused(f"the new collection has the shards {found}, the backup has {needed}")
+
+
+async def _fetch(catalog: Catalog, part: Part, file: Path, progress: Progress) -> None:
+    """Bring a part here and hash it before the server sees it: a server takes damaged files with a 200."""
+    require_room(file.parent, part.size, f"the part {part.blob}")
+    await fetch_file(
+        catalog.store,
+        part.blob,
+        file,
+        size=part.size,
+        sha256=part.sha256,
+        on_progress=lambda done, total: progress("download", done, total),
+    )
+
+
+async def _settle(server: VectorServer, name: str, manifest: Manifest, options: RestoreOptions) -> None:
+    """Wait until it is green, and see that the payload indexes came along.
+
+    Raises:
+        ServerFailed: the collection is red, or asleep for good.
+    """
+    found = payload_schema(await server.info(name))
+    for field_name, row in manifest.payload_schema.items():
+        if schema_differences({field_name: row}, found):
+            await server.create_index(name, field_name, index_schema(row))
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + options.green_timeout_s
+    woken = False
+    while (status := (await server.info(name))["status"]) != "green":
+        if status == "red":
+            raise ServerFailed(f"the collection {name!r} is red: the server could not load it")
+        if status == "grey" and not woken:
+            await server.patch_collection(name, {"optimizers_config": {}})
+            woken = True
+        if loop.time() > deadline:
+            if status == "yellow":
+                return
+            raise ServerFailed(f"the collection {name!r} is still {status} after {options.green_timeout_s:.0f} s")
+        await asyncio.sleep(0.1)
+
+
+async def _staged(about: str, stage: str, work: Awaitable[T]) -> T:
+    """Do one stage; an error of it says which."""
+    try:
+        return await work
+    except ReanimateError as error:
+        hint = error.hint or "live data is untouched; the new collection is deleted again"
+        kind = next(kind for kind in type(error).__mro__ if kind.__module__ == ReanimateError.__module__)
+        raise kind(f"{about} failed at {stage}: {error.args[0]}", hint=hint) from error
+
+
+async def _give_up(server: VectorServer, name: str) -> None:
+    """Delete what was begun, whatever it takes within half a minute; the failure itself is the caller's to raise."""
+    try:
+        async with asyncio.timeout(_CLEANUP_S):
+            await asyncio.shield(asyncio.ensure_future(_delete_until_gone(server, name)))
+    except (ReanimateError, TimeoutError) as error:
+        log.warning("%s on %s could not be removed after a failed restore: %s", name, server.name, error)
+
+
+async def _delete_until_gone(server: VectorServer, name: str) -> None:
+    for _ in range(4):
+        with suppress(ReanimateError):
+            return await server.delete_collection(name)
+        await asyncio.sleep(0.5)
+    return await server.delete_collection(name)
+
+
+async def discard(server: VectorServer, name: str) -> None:
+    """Delete a restored collection that is not wanted after all, and see that it is gone.
+
+    Raises:
+        InputInvalid: the name is not one that a restore gives.
+        Refused: an alias points at it: it is live.
+    """
+    if not _OURS.search(name):
+        raise InputInvalid(f"discarding {name!r} on {server.name}: it is not a restored collection's name")
+    if name in (await server.aliases()).values():
+        raise Refused(f"discarding {name!r} on {server.name}: it is live, an alias points at it")
+    await server.delete_collection(name)
+
+
+async def restore_and_switch(
+    server: VectorServer,
+    catalog: Catalog,
+    manifest: Manifest,
+    name: str,
+    on_progress: Progress | None = None,
+    *,
+    options: RestoreOptions | None = None,
+    keep: Callable[[AliasSwitch], None] | None = None,
+) -> Restored:
+    """Restore, verify, and only then switch the aliases. `keep` is given the switch before it is made.
+
+    On any failure the aliases are as they were and the new collection is gone. Stages: those of `restore`, then verify
+    and switch.
+
+    Raises:
+        VerificationFailed: what was restored is not what was backed up.
+        ReanimateError: as `restore` and `switch_aliases`.
+    """
+    progress = on_progress or _silent
+    await restore(server, catalog, manifest, name, on_progress, options=options)
+    about = f"restoring backup {manifest.id} into {name!r} on {server.name}"
+    switch: AliasSwitch | None = None
+    try:
+        progress("verify", 0, 1)
+        verification = await _staged(about, "verify", verify(server, name, manifest))
+        verification.require(server.name)
+        progress("verify", 1, 1)
+        progress("switch", 0, 1)
+        switch = await _staged(about, "switch", plan_switch(server, manifest, name))
+        if keep:
+            keep(switch)
+        await _staged(about, "switch", switch_aliases(server, manifest, name, switch))
+        progress("switch", 1, 1)
+    except BaseException:
+        if switch is not None:
+            with suppress(ReanimateError):
+                await undo_switch(server, switch)
+        if await _is_unused(server, name):
+            await _give_up(server, name)
+        raise
+    return Restored(name, verification, switch)
+
+
+async def _is_unused(server: VectorServer, name: str) -> bool:
+    """Say whether nothing points at the collection. When the server does not answer it may be in use, and is kept."""
+    try:
+        return name not in (await server.aliases()).values()
+    except (ReanimateError, NotFound):
+        return False
+
+
+def _silent(stage: str, done: int, total: int) -> None:
+    """Report to nobody."""
