@@ -1,0 +1,36 @@
+"""Opening an incident because a person says so."""
+
+from collections.abc import Sequence
+
+from reanimate.bootstrap import Services
+from reanimate.clock import utcnow
+from reanimate.incidents.faults import Fault
+from reanimate.incidents.record import open_incident
+from reanimate.incidents.triage import Finding
+
+__all__ = ["open_by_hand"]
+
+
+async def open_by_hand(
+    services: Services, *, fault: Fault, component: str, summary: str, collections: Sequence[str] = (), actor: str
+) -> str:
+    """Open an incident with one fault, taken as certain, and return its id; its response starts as for any other.
+
+    `component` is kind:name, for example vector:primary.
+    """
+    now = utcnow()
+    kind, _, name = component.partition(":")
+    finding = Finding(fault, component, 1.0, ({"said_by": actor, "summary": summary},))
+    async with services.sessions.begin() as session:
+        incident = await open_incident(
+            session,
+            title=summary,
+            component=component,
+            agent=services.settings.agent.name,
+            fault_at=now,
+            now=now,
+            actor=actor,
+            scope={"target": name if kind == "vector" else "", "collections": list(collections)},
+            findings=[finding],
+        )
+        return incident.id

@@ -1,0 +1,1 @@
+"""How the library speaks with the orchestrator, over its REST API only: nothing here imports Prefect."""
