@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from reanimate import __version__
-from reanimate.commands import system
+from reanimate.commands import setup, system
 from reanimate.commands.output import fail
 from reanimate.errors import ReanimateError
 
@@ -39,6 +39,8 @@ def options(
 app.command()(system.up)
 app.command()(system.down)
 app.command()(system.status)
+app.command()(setup.init)
+app.command()(setup.doctor)
 
 
 def main() -> None:

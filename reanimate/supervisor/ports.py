@@ -13,7 +13,7 @@ from reanimate.db.embedded import USER
 from reanimate.db.url import RECORD_DATABASE, without_password
 from reanimate.errors import ConfigInvalid
 
-__all__ = ["Listener", "listeners", "resolve_addresses", "who_listens"]
+__all__ = ["Listener", "listeners", "port_problem", "resolve_addresses", "who_listens"]
 
 _LISTEN = "0A"  # the kernel's number for the state LISTEN
 
@@ -114,10 +114,8 @@ def _reserve(held: ExitStack, listener: Listener, before: int, taken: Mapping[tu
             return _bind(held, listener.host, port)
         except OSError as error:
             problem = error
-    holder = who_listens(listener.port)
-    reason = f"{problem.strerror or problem}{f', by {holder}' if holder else ''}"
     raise ConfigInvalid(
-        f"port {listener.port} ({listener.setting}) cannot be used: {reason}",
+        f"port {listener.port} ({listener.setting}) cannot be used: {_why(listener.port, problem)}",
         hint=f"stop that, or set {listener.setting} to another port (0 picks a free one)",
     ) from None
 
@@ -135,6 +133,23 @@ def _reachable(host: str) -> str:
     """Return where to find what listens on `host`: every address includes loopback."""
     host = {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "::1"}.get(host, host)
     return f"[{host}]" if ":" in host else host
+
+
+def port_problem(listener: Listener) -> str:
+    """Return why a fixed port cannot be used now, or nothing."""
+    if listener.port == 0:
+        return ""
+    with ExitStack() as held:
+        try:
+            _bind(held, listener.host, listener.port)
+        except OSError as error:
+            return _why(listener.port, error)
+    return ""
+
+
+def _why(port: int, error: OSError) -> str:
+    holder = who_listens(port)
+    return f"{error.strerror or error}{f', by {holder}' if holder else ''}"
 
 
 def who_listens(port: int) -> str:

@@ -1,0 +1,1 @@
+"""`reanimate doctor`: what is wrong with this installation, and what to do about each thing."""
