@@ -12,6 +12,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from reanimate.backups.manifest import GoldenQuery, Sentinel
+from reanimate.deathsig import die_with_parent
 from reanimate.errors import Busy, Damaged
 
 __all__ = ["SnapshotFacts", "read_facts"]
@@ -78,6 +79,7 @@ async def _run(asked: bytes, timeout_s: float) -> _Ended:
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
+        preexec_fn=die_with_parent(signal.SIGKILL),
         env={**os.environ, "OPENBLAS_NUM_THREADS": "1", "RUST_BACKTRACE": "0"},
     )
     try:

@@ -3,12 +3,9 @@
 Run by `facts.py` only. One JSON object comes on standard input; a failure is one line on standard error, exit code 1.
 """
 
-import ctypes
 import hashlib
 import heapq
 import json
-import os
-import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -32,7 +29,6 @@ Id = int | str
 
 def main() -> int:
     """Read the request, print the facts."""
-    _die_with_parent()
     asked = json.load(sys.stdin)
     try:
         facts = read(asked)
@@ -119,14 +115,6 @@ def _nearest(shards: list[EdgeShard], vector: list[float], using: str, ascending
 
 def _plain(point_id: Any) -> Id:
     return point_id if isinstance(point_id, int) else str(point_id)
-
-
-def _die_with_parent() -> None:
-    """Ask Linux to kill this process when its parent dies; elsewhere the closed pipe ends it soon enough."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
-        if os.getppid() == 1:
-            sys.exit(1)
 
 
 if __name__ == "__main__":

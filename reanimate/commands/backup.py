@@ -1,0 +1,194 @@
+"""`reanimate backup …`: take, list and show backups."""
+
+from datetime import datetime
+from typing import Annotated, Any
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from reanimate.backups.backup import BackupOptions
+from reanimate.backups.blobs import open_store
+from reanimate.backups.catalog import Catalog, DamagedBackup, Listing
+from reanimate.backups.manifest import Manifest
+from reanimate.backups.run import take_recorded_backup
+from reanimate.backups.seed import seed
+from reanimate.bootstrap import Services, open_services
+from reanimate.clock import utcnow
+from reanimate.commands.output import JsonFlag, err, fail, out, print_json, run
+from reanimate.commands.progress import Report, progress_bars
+from reanimate.config import load_settings
+from reanimate.errors import ReanimateError
+from reanimate.incidents.impact import gateway_figures
+
+__all__ = ["app"]
+
+app = typer.Typer(help="Backups of vector collections: run, list, show.", no_args_is_help=True)
+
+
+@app.command("run")
+def run_backup(
+    collection: Annotated[str, typer.Argument(help="A collection, or an alias of one.")],
+    target: Annotated[str | None, typer.Option(help="The vector target to back up from; else the primary.")] = None,
+    seed_replicas: Annotated[
+        bool, typer.Option("--seed/--no-seed", help="Also load the backup into every replica.")
+    ] = False,
+    json: JsonFlag = False,
+) -> None:
+    """Take a backup now, read it back, and publish it."""
+    with progress_bars() as report:
+        manifest, copies = run(lambda: _run(collection, target, seed_replicas, report))
+    if json:
+        print_json({**_row(manifest), "seeded": copies})
+        return
+    out.print(
+        f"backup [bold]{escape(manifest.id)}[/] of {escape(manifest.collection)}: {manifest.exact_count} points, "
+        f"{_megabytes(manifest.size_bytes)}, read back and published"
+    )
+    for warning in manifest.warnings:
+        err.print(f"[yellow]note:[/] {escape(warning)}")
+    for name, copy in copies.items():
+        out.print(f"loaded into {escape(name)} as {escape(copy)} and verified")
+
+
+async def _run(
+    collection: str, target: str | None, seed_replicas: bool, report: Report
+) -> tuple[Manifest, dict[str, str]]:
+    async with open_services() as services:
+        source = services.vector(target or services.settings.vector.primary.name)
+        manifest = await take_recorded_backup(
+            source,
+            collection,
+            services.catalog,
+            services.sessions,
+            BackupOptions.from_settings(services.settings.backups),
+            trigger="command",
+            totals=await _gateway_totals(services),
+            on_progress=report,
+        )
+        copies = {}
+        for replica in services.settings.vector.replicas if seed_replicas else ():
+            server = services.vector(replica.name)
+            if server.url != source.url:
+                copies[replica.name] = (await seed(server, services.catalog, manifest, report)).name
+        return manifest, copies
+
+
+async def _gateway_totals(services: Services) -> dict[str, int] | None:
+    """Add up the writes that the gateways have acknowledged, by collection; None unless every one of them says."""
+    figures = await gateway_figures(services, utcnow())
+    totals: dict[str, int] = {}
+    for figure in figures.values():
+        if "totals" not in figure:
+            return None
+        for name, count in figure["totals"]["writes_acknowledged"].items():
+            totals[name] = totals.get(name, 0) + int(count)
+    return totals if figures else None
+
+
+@app.command("list")
+def list_backups(
+    collection: Annotated[str | None, typer.Argument(help="Only those of this collection or alias.")] = None,
+    json: JsonFlag = False,
+) -> None:
+    """List published backups, newest first."""
+    listing = _listing(collection)
+    if json:
+        print_json([*map(_row, listing.manifests), *map(_damaged_row, listing.damaged)])
+        return
+    if not listing.manifests and not listing.damaged:
+        err.print("No backup" + (f" of {escape(collection)}" if collection else "") + " has been published.")
+        return
+    now = utcnow()
+    table = Table("id", "collection", "aliases", "taken (UTC)", "age", "points", "size", box=None, pad_edge=False)
+    for manifest in listing.manifests:
+        table.add_row(
+            manifest.id,
+            escape(manifest.collection),
+            escape(", ".join(manifest.aliases)) or "–",
+            f"{manifest.taken_at:%Y-%m-%d %H:%M:%S}",
+            _age(now, manifest.taken_at),
+            str(manifest.exact_count) if manifest.exact_count else "[yellow]0, empty[/]",
+            _megabytes(manifest.size_bytes),
+        )
+    for damaged in listing.damaged:
+        table.add_row(damaged.id, f"[red]damaged:[/] {escape(damaged.reason)}")
+    out.print(table)
+
+
+@app.command("show")
+def show_backup(
+    backup_id: Annotated[str, typer.Argument(metavar="ID", help="As `reanimate backup list` shows it.")],
+    json: JsonFlag = False,
+) -> None:
+    """Show what a backup says of itself."""
+    try:
+        manifest = _catalog().get(backup_id)
+    except ReanimateError as error:
+        raise fail(error) from None
+    if json:
+        print_json(manifest.model_dump(mode="json"))
+        return
+    table = Table(box=None, pad_edge=False, show_header=False)
+    for name, value in _details(manifest).items():
+        table.add_row(f"[dim]{name}[/]", escape(value))
+    out.print(table)
+
+
+def _details(manifest: Manifest) -> dict[str, str]:
+    live = manifest.live
+    return {
+        "id": manifest.id,
+        "collection": manifest.collection,
+        "aliases": ", ".join(manifest.aliases) or "none",
+        "taken": f"{manifest.taken_at:%Y-%m-%d %H:%M:%S} UTC from {manifest.target}",
+        "server": f"{manifest.server.title} {manifest.server.version}",
+        "points": f"{manifest.exact_count} (live: {live.before} before, {live.after} after the snapshot)",
+        "indexes": ", ".join(manifest.payload_schema) or "none",
+        "known points": f"{len(manifest.sentinels)}, and {len(manifest.golden)} queries with known answers",
+        "warnings": "; ".join(manifest.warnings) or "none",
+        **{
+            f"part, shard {part.shard_id}": f"{_megabytes(part.size)}, SHA-256 {part.sha256}, {part.blob}"
+            for part in manifest.parts
+        },
+    }
+
+
+def _catalog() -> Catalog:
+    settings = load_settings()
+    return Catalog(open_store(settings), settings.home / "tmp")
+
+
+def _listing(collection: str | None) -> Listing:
+    try:
+        return _catalog().listing(collection)
+    except ReanimateError as error:
+        raise fail(error) from None
+
+
+def _row(manifest: Manifest) -> dict[str, Any]:
+    return {
+        "id": manifest.id,
+        "collection": manifest.collection,
+        "aliases": manifest.aliases,
+        "target": manifest.target,
+        "taken_at": manifest.taken_at.isoformat(),
+        "points": manifest.exact_count,
+        "size_bytes": manifest.size_bytes,
+        "server": manifest.server.model_dump(),
+        "state": "published",
+        "warnings": manifest.warnings,
+    }
+
+
+def _damaged_row(damaged: DamagedBackup) -> dict[str, Any]:
+    return {"id": damaged.id, "state": "damaged", "reason": damaged.reason, "key": damaged.key}
+
+
+def _megabytes(size: int) -> str:
+    return f"{size / 1e6:.1f} MB"
+
+
+def _age(now: datetime, then: datetime) -> str:
+    hours = (now - then).total_seconds() / 3600
+    return f"{hours / 24:.1f} d" if hours >= 48 else f"{hours:.1f} h" if hours >= 1 else f"{hours * 60:.0f} min"
