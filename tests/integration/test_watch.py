@@ -31,7 +31,7 @@ Json = dict[str, Any]
 
 @dataclass
 class Rig:
-    """A home directory, an intake, targets and a watch, each a process of its own; `prefix` puts them in a namespace."""
+    """A home directory, and an intake, targets and a watch, each a process; `prefix` puts them in a namespace."""
 
     home: Path
     ports: dict[str, int]
@@ -231,16 +231,23 @@ async def test_watch__hang_is_told_in_time(many: Rig) -> None:
     assert {one["found"] for one in many.of("vector:t0")[0]["data"]["evidence"]} == {"timeout"}
 
 
-async def test_watch__no_alarm_under_load(many: Rig) -> None:
-    """Two busy cores for ten seconds accuse nobody."""
-    many.posted.unlink(missing_ok=True)
-    burners = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(2 * (os.cpu_count() or 2))]
+@contextmanager
+def burning(processes: int) -> Iterator[None]:
+    """Keep the processors busy."""
+    burners = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(processes)]
     try:
-        await asyncio.sleep(10)
+        yield
     finally:
         for burner in burners:
             burner.kill()
             burner.wait()
+
+
+async def test_watch__no_alarm_under_load(many: Rig) -> None:
+    """Two busy cores for ten seconds accuse nobody."""
+    many.posted.unlink(missing_ok=True)
+    with burning(2 * (os.cpu_count() or 2)):
+        await asyncio.sleep(10)
     assert many.events() == []
     assert not (await status(many))["blind"]["now"]
 
@@ -276,7 +283,7 @@ async def observe(rig: Rig, kind: str, key: str | None = None, target: str = "t0
 
 
 async def test_watch__observation_makes_it_look_at_once(tmp_path: Path, free_port: Callable[[], int]) -> None:
-    """A gateway that sees a target fail shortens the wait to the confirming samples, however rarely the watch probes."""
+    """What a gateway sees shortens the wait to the confirming samples, however rarely the watch probes."""
     with running(tmp_path, free_port, 2, config={"interval_s": 40.0}) as rig:
         await ready(rig)
         await asyncio.sleep(0.5)
