@@ -128,14 +128,17 @@ def _traffic(view: View) -> dict[str, Fact]:
     return facts
 
 
+_STEP_FACTS: tuple[tuple[str, Callable[[Mapping[str, Any]], bool], str, str], ...] = (
+    ("retried", lambda step: bool(step["attempts"] - step["resumed"] > 1), "step", "steps"),
+    ("resumed", lambda step: bool(step["resumed"]), "step was", "steps were"),
+    ("undone", lambda step: bool(step["outcome"] == "undone"), "step was", "steps were"),
+)
+
+
 def _work(view: View) -> dict[str, Fact]:
     steps = view["figures"]["steps"]
     facts = {}
-    for name, chosen, one, many in (
-        ("retried", lambda s: s["attempts"] - s["resumed"] > 1, "step", "steps"),
-        ("resumed", lambda s: s["resumed"], "step was", "steps were"),
-        ("undone", lambda s: s["outcome"] == "undone", "step was", "steps were"),
-    ):
+    for name, chosen, one, many in _STEP_FACTS:
         found = [step for step in steps if chosen(step)]
         refs = tuple(number for step in found for number in step["entries"])
         facts[name] = Fact(len(found), count(len(found), one, many), refs)

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import case, func, select
+from sqlalchemy import case, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from reanimate.clock import utcnow
@@ -27,6 +27,7 @@ from reanimate.errors import InputInvalid, NotFound
 from reanimate.incidents import timeline
 from reanimate.incidents.figures import Figures, incident_figures
 from reanimate.incidents.lifecycle import OPEN_STATES, STEPS, Phase, State
+from reanimate.incidents.wording import words
 
 if TYPE_CHECKING:
     from reanimate.bootstrap import Services
@@ -88,12 +89,15 @@ async def incident_list(services: "Services", *, state: str | None = None, limit
     now = utcnow()
     async with services.sessions() as session:
         found = (await session.scalars(query)).all()
-        faults = await session.execute(
-            select(IncidentFault.incident_id, func.array_agg(IncidentFault.fault))
+        faults = await session.scalars(
+            select(IncidentFault)
             .where(IncidentFault.incident_id.in_([incident.id for incident in found]))
-            .group_by(IncidentFault.incident_id)
+            .order_by(IncidentFault.confidence.desc(), IncidentFault.id)
         )
-        named: dict[str, list[str]] = {incident_id: sorted(set(names)) for incident_id, names in faults.tuples()}
+    named: dict[str, list[str]] = {}
+    for fault in faults:
+        if fault.fault not in named.setdefault(fault.incident_id, []):
+            named[fault.incident_id].append(fault.fault)
     return [
         {
             **_incident(incident),
@@ -149,13 +153,18 @@ def assemble(
     return {
         "now": _plain(now),
         "incident": _incident(incident),
+        "headline": _headline(rows),
         "clock": _clock(incident, now),
         "faults": [_row(fault) for fault in sorted(rows.faults, key=lambda fault: -fault.confidence)],
         "phases": _phases(incident, rows.steps, now),
         "timeline": [_row(entry) for entry in rows.entries],
         "holds": [{**_row(hold), "in_force": hold.lifted_at is None} for hold in rows.holds],
         "gateways": [
-            {**_row(gateway), "behind": rows.switch_seq is not None and gateway.acked_seq < rows.switch_seq}
+            {
+                **_row(gateway),
+                "behind": rows.switch_seq is not None and gateway.acked_seq < rows.switch_seq,
+                "heard_s": (now - gateway.last_seen_at).total_seconds(),
+            }
             for gateway in rows.gateways
         ],
         "switch_seq": rows.switch_seq,
@@ -232,6 +241,26 @@ def _clock_state(incident: Incident, spent_s: float) -> str:
     if spent_s > incident.rto_s:
         return "missed"
     return "met" if incident.recovered_at else "running"
+
+
+_HEADLINES: dict[str, tuple[str, str]] = {
+    State.RECOVERED: ("good", "Recovered and verified."),
+    State.CLOSED: ("idle", "Closed by a person."),
+}
+
+
+def _headline(rows: IncidentRows) -> View:
+    """Say in one line what matters now. `tone` is bad (a person is needed), busy, good or idle."""
+    incident = rows.incident
+    if incident.state == State.ESCALATED:
+        called = [entry.message for entry in rows.entries if entry.kind == "person.called"]
+        return {"tone": "bad", "text": "A person is needed: " + (called[-1] if called else "recovery did not succeed")}
+    if incident.state in _HEADLINES:
+        tone, text = _HEADLINES[State(incident.state)]
+        return {"tone": tone, "text": text}
+    running = [record for record in rows.steps if record.state == "running"]
+    doing = f"{words(running[-1].step)}: {words(running[-1].action)}" if running else "between two steps"
+    return {"tone": "busy", "text": f"{incident.state.capitalize()} now – {doing}"}
 
 
 def _phases(incident: Incident, steps: Iterable[StepRecord], now: datetime) -> list[View]:
