@@ -2,6 +2,7 @@
 
 import os
 import secrets
+import shutil
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
@@ -32,6 +33,25 @@ def _free_port() -> int:
 def free_port() -> Callable[[], int]:
     """A function that returns a port on which nobody listens now."""
     return _free_port
+
+
+@pytest.fixture(scope="session")
+def need_program() -> Callable[..., str]:
+    """A function that returns the path of the first of some programs that is installed.
+
+    Where none is, the test is skipped; with CI=true it fails, because there a missing part is a failure.
+    """
+
+    def find(*names: str) -> str:
+        for name in names:
+            if path := shutil.which(name):
+                return path
+        missing = f"{' or '.join(names)} is not installed; `scripts/test` installs it as root"
+        if os.environ.get("CI") == "true":
+            pytest.fail(missing)
+        pytest.skip(missing)
+
+    return find
 
 
 def _server(directory: Path) -> EmbeddedPostgres:

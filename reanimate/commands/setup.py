@@ -6,13 +6,15 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.table import Table
+from rich.markup import escape
+from rich.table import Column, Table
 
 from reanimate.commands.output import JsonFlag, err, fail, out, print_json, run
 from reanimate.config import default_home, load_settings, settings_file
 from reanimate.errors import ConfigInvalid, Refused
 from reanimate.files import write_atomically
 from reanimate.secrets import Secrets
+from reanimate.supervisor.lock import make_home
 
 __all__ = ["doctor", "init", "settings_template"]
 
@@ -30,6 +32,7 @@ def init(
     """Write a commented reanimate.toml, make this installation's secrets, and say what comes next."""
     path, home = settings_file(), default_home()
     try:
+        make_home(home)
         _write(path, force=force)
         Secrets.load_or_create(home)
     except (Refused, ConfigInvalid) as error:
@@ -58,9 +61,9 @@ def doctor(json: JsonFlag = False) -> None:
     if json:
         print_json([asdict(finding) for finding in findings])
     else:
-        table = Table("", "about", "found", "what to do")
+        table = Table("", "about", Column("found", overflow="fold"), Column("what to do", overflow="fold"))
         for finding in findings:
-            table.add_row(_MARKS[finding.level], finding.about, finding.found, finding.to_do)
+            table.add_row(_MARKS[finding.level], *map(escape, (finding.about, finding.found, finding.to_do)))
         out.print(table)
         err.print(f"{failed} of {len(findings)} fail" if failed else f"nothing fails ({len(findings)} looked at)")
     if failed:

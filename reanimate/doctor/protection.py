@@ -40,6 +40,8 @@ def arrangement_findings(settings: Settings) -> Iterator[Finding]:
 
 async def store_findings(settings: Settings) -> list[Finding]:
     """Return findings about the blob store, tried by writing, reading and deleting a small object, and its backups."""
+    if settings.backups.store is None and not settings.home.exists():
+        return []  # looking makes nothing: the folder comes with the home directory
     where = settings.backups.store or f"{settings.home / 'blobs'}"
     key, content = f"doctor/{secrets.token_hex(8)}", secrets.token_bytes(64)
     try:

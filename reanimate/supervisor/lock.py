@@ -9,7 +9,7 @@ from types import TracebackType
 
 from reanimate.errors import Busy, ConfigInvalid
 
-__all__ = ["HomeLock", "holder", "keeper_file", "wait_for_keeper", "wait_until_free"]
+__all__ = ["HomeLock", "holder", "keeper_file", "make_home", "wait_for_keeper", "wait_until_free"]
 
 
 def _file(home: Path) -> Path:
@@ -19,6 +19,27 @@ def _file(home: Path) -> Path:
 def keeper_file(home: Path) -> Path:
     """The lock that the keeper holds for as long as parts of a killed supervisor may still be alive."""
     return home / "run" / "keeper.lock"
+
+
+def make_home(home: Path) -> None:
+    """Make the home directory unless it is there. Others may not look into it.
+
+    Raises:
+        ConfigInvalid: it cannot be made.
+    """
+    if home.exists():
+        return
+    try:
+        home.mkdir(parents=True)
+        # Root's database may run as another user, which must be able to pass through.
+        home.chmod(0o711 if os.geteuid() == 0 else 0o700)
+    except OSError as error:
+        raise _not_writable(home, error) from None
+
+
+def _not_writable(home: Path, error: OSError) -> ConfigInvalid:
+    hint = "give yourself the right to, or set REANIMATE_HOME to another directory"
+    return ConfigInvalid(f"cannot write in the home directory {home}: {error.strerror}", hint=hint)
 
 
 class HomeLock:
@@ -36,18 +57,12 @@ class HomeLock:
             ConfigInvalid: the directory cannot be written.
         """
         path = _file(self._home)
+        make_home(self._home)
         try:
-            if not self._home.exists():
-                self._home.mkdir(parents=True)
-                # Others may not look in; root's database may run as another user, which must pass through.
-                self._home.chmod(0o711 if os.geteuid() == 0 else 0o700)
             path.parent.mkdir(mode=0o700, exist_ok=True)
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
         except OSError as error:
-            raise ConfigInvalid(
-                f"cannot write in the home directory {self._home}: {error.strerror}",
-                hint="give yourself the right to, or set REANIMATE_HOME to another directory",
-            ) from None
+            raise _not_writable(self._home, error) from None
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
