@@ -15,8 +15,8 @@ import psycopg
 from psycopg import sql
 
 from reanimate.db.binaries import PostgresBinaries, RunAs, choose_user, find_binaries
-from reanimate.errors import Busy, ConfigInvalid, ServerFailed, Unreachable
 from reanimate.deathsig import die_with_parent
+from reanimate.errors import Busy, ConfigInvalid, ServerFailed, Unreachable
 
 __all__ = ["USER", "EmbeddedPostgres", "Launch", "create_database"]
 
