@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from prefect import get_run_logger, task
 
-from reanimate.backups import record
+from reanimate.backups import run
 from tasks.retrying import BACKUP
 from tasks.wiring import get_services
 
@@ -17,15 +17,15 @@ _REPORT_S = 2.0
 @task(name="choose collections", timeout_seconds=60, **BACKUP)
 async def collections_to_back_up(target: str, named: list[str], everything: bool) -> list[str]:
     """Return the names: those given, else those of the settings, else all."""
-    return await record.names_to_back_up(await get_services(), target, named=named, everything=everything)
+    return await run.names_to_back_up(await get_services(), target, named=named, everything=everything)
 
 
 @task(name="back up", task_run_name="back up {collection}", timeout_seconds=12 * 3600, **BACKUP)
 async def back_up(collection: str, target: str) -> str:
     """Take and publish one backup; say in one line what it holds."""
-    manifest = await record.back_up(
-        await get_services(), collection, target=target, trigger="flow", on_progress=_to_the_log(collection)
-    )
+    services, report = await get_services(), _to_the_log(collection)
+    manifest = await run.back_up(services, collection, target=target, trigger="flow", on_progress=report)
+    await run.seed_replicas(services, manifest, on_progress=report)
     return f"{manifest.id}: {manifest.exact_count} points, {sum(part.size for part in manifest.parts)} bytes"
 
 

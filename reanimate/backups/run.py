@@ -1,7 +1,7 @@
 """A backup as schedules and commands take it: with its row in the record, which must not be what it fails over."""
 
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
@@ -10,13 +10,79 @@ from reanimate.backups import record
 from reanimate.backups.backup import BackupOptions, Progress, take_backup
 from reanimate.backups.catalog import Catalog, new_backup_id
 from reanimate.backups.manifest import Manifest
+from reanimate.backups.seed import seed
+from reanimate.bootstrap import Services
 from reanimate.clock import utcnow
 from reanimate.errors import NotFound
+from reanimate.incidents.impact import gateway_figures
 from reanimate.vector.server import VectorServer
 
-__all__ = ["take_recorded_backup"]
+__all__ = ["back_up", "names_to_back_up", "seed_replicas", "take_recorded_backup"]
 
 log = logging.getLogger(__name__)
+
+
+async def names_to_back_up(
+    services: Services, target: str, *, named: Sequence[str] = (), everything: bool = False
+) -> list[str]:
+    """Return the collections to back up: those `named`, else those of the settings, else all that the target has.
+
+    `everything` passes over the settings.
+
+    Raises:
+        Unreachable, ServerFailed: the target does not answer.
+        ConfigInvalid: no target has that name.
+    """
+    chosen = named or (() if everything else services.settings.vector.collections)
+    return list(chosen) or sorted(await services.vector(target).collections())
+
+
+async def back_up(
+    services: Services, collection: str, *, target: str, trigger: str, on_progress: Progress | None = None
+) -> Manifest:
+    """Back up one collection of a target, with its row in the record and the gateways' write counts in the manifest.
+
+    Raises:
+        ReanimateError: as `take_backup`.
+    """
+    return await take_recorded_backup(
+        services.vector(target),
+        collection,
+        services.catalog,
+        services.sessions,
+        BackupOptions.from_settings(services.settings.backups),
+        trigger=trigger,
+        totals=await _acknowledged_writes(services),
+        on_progress=on_progress,
+    )
+
+
+async def seed_replicas(
+    services: Services, manifest: Manifest, *, on_progress: Progress | None = None
+) -> dict[str, str]:
+    """Load a backup into every replica and verify it there; return replica → name of the copy.
+
+    Raises:
+        ReanimateError: as `seed`.
+    """
+    source = services.addresses.vector.get(manifest.target)
+    copies = {}
+    for replica in services.settings.vector.replicas:
+        server = services.vector(replica.name)
+        if server.url != source:
+            copies[replica.name] = (await seed(server, services.catalog, manifest, on_progress)).name
+    return copies
+
+
+async def _acknowledged_writes(services: Services) -> dict[str, int] | None:
+    """Add up the writes that the gateways have acknowledged, by collection; None unless every one of them says."""
+    totals: dict[str, int] = {}
+    for figures in (await gateway_figures(services, utcnow())).values():
+        if "totals" not in figures:
+            return None
+        for name, count in figures["totals"]["writes_acknowledged"].items():
+            totals[name] = totals.get(name, 0) + int(count)
+    return totals
 
 
 async def take_recorded_backup(

@@ -7,19 +7,16 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from reanimate.backups.backup import BackupOptions
 from reanimate.backups.blobs import open_store
 from reanimate.backups.catalog import Catalog, DamagedBackup, Listing
 from reanimate.backups.manifest import Manifest
-from reanimate.backups.run import take_recorded_backup
-from reanimate.backups.seed import seed
-from reanimate.bootstrap import Services, open_services
+from reanimate.backups.run import back_up, seed_replicas
+from reanimate.bootstrap import open_services
 from reanimate.clock import utcnow
 from reanimate.commands.output import JsonFlag, err, fail, out, print_json, run
 from reanimate.commands.progress import Report, progress_bars
 from reanimate.config import load_settings
 from reanimate.errors import ReanimateError
-from reanimate.incidents.impact import gateway_figures
 
 __all__ = ["app"]
 
@@ -30,14 +27,12 @@ app = typer.Typer(help="Backups of vector collections: run, list, show.", no_arg
 def run_backup(
     collection: Annotated[str, typer.Argument(help="A collection, or an alias of one.")],
     target: Annotated[str | None, typer.Option(help="The vector target to back up from; else the primary.")] = None,
-    seed_replicas: Annotated[
-        bool, typer.Option("--seed/--no-seed", help="Also load the backup into every replica.")
-    ] = False,
+    copy: Annotated[bool, typer.Option("--seed/--no-seed", help="Also load the backup into every replica.")] = False,
     json: JsonFlag = False,
 ) -> None:
     """Take a backup now, read it back, and publish it."""
     with progress_bars() as report:
-        manifest, copies = run(lambda: _run(collection, target, seed_replicas, report))
+        manifest, copies = run(lambda: _run(collection, target, copy, report))
     if json:
         print_json({**_row(manifest), "seeded": copies})
         return
@@ -47,43 +42,15 @@ def run_backup(
     )
     for warning in manifest.warnings:
         err.print(f"[yellow]note:[/] {escape(warning)}")
-    for name, copy in copies.items():
-        out.print(f"loaded into {escape(name)} as {escape(copy)} and verified")
+    for name, loaded in copies.items():
+        out.print(f"loaded into {escape(name)} as {escape(loaded)} and verified")
 
 
-async def _run(
-    collection: str, target: str | None, seed_replicas: bool, report: Report
-) -> tuple[Manifest, dict[str, str]]:
+async def _run(collection: str, target: str | None, copy: bool, report: Report) -> tuple[Manifest, dict[str, str]]:
     async with open_services() as services:
-        source = services.vector(target or services.settings.vector.primary.name)
-        manifest = await take_recorded_backup(
-            source,
-            collection,
-            services.catalog,
-            services.sessions,
-            BackupOptions.from_settings(services.settings.backups),
-            trigger="command",
-            totals=await _gateway_totals(services),
-            on_progress=report,
-        )
-        copies = {}
-        for replica in services.settings.vector.replicas if seed_replicas else ():
-            server = services.vector(replica.name)
-            if server.url != source.url:
-                copies[replica.name] = (await seed(server, services.catalog, manifest, report)).name
-        return manifest, copies
-
-
-async def _gateway_totals(services: Services) -> dict[str, int] | None:
-    """Add up the writes that the gateways have acknowledged, by collection; None unless every one of them says."""
-    figures = await gateway_figures(services, utcnow())
-    totals: dict[str, int] = {}
-    for figure in figures.values():
-        if "totals" not in figure:
-            return None
-        for name, count in figure["totals"]["writes_acknowledged"].items():
-            totals[name] = totals.get(name, 0) + int(count)
-    return totals if figures else None
+        name = target or services.settings.vector.primary.name
+        manifest = await back_up(services, collection, target=name, trigger="command", on_progress=report)
+        return manifest, await seed_replicas(services, manifest, on_progress=report) if copy else {}
 
 
 @app.command("list")

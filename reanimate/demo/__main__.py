@@ -14,8 +14,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.rule import Rule
 from rich.table import Table
 
-from reanimate.backups.record import back_up
-from reanimate.backups.seed import seed
+from reanimate.backups.run import back_up, seed_replicas
 from reanimate.bootstrap import Services, open_services
 from reanimate.clock import utcnow
 from reanimate.commands.output import err, fail, print_json
@@ -154,8 +153,7 @@ async def _protect(services: Services) -> None:
             progress.update(bars[stage], completed=done, total=total)
 
         manifest = await back_up(services, _ALIAS, target="primary", trigger="demo", on_progress=show)
-        for replica in services.settings.vector.replicas:
-            await seed(services.vector(replica.name), services.catalog, manifest, on_progress=show)
+        await seed_replicas(services, manifest, on_progress=show)
     size = sum(part.size for part in manifest.parts)
     err.print(f"backup {manifest.id}: {manifest.exact_count:,} points, {size / 1e6:.1f} MB, read back and checked")
 
