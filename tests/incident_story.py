@@ -516,20 +516,27 @@ def _apply_step(made: Story, kind: str, at: datetime, data: dict[str, Any]) -> N
 
 def _alerts(made: Story, hostile: bool) -> list[Alert]:
     labels = {**_ALERT["labels"], "note": ATTACK} if hostile else dict(_ALERT["labels"])
+    said = {
+        "firing": "primary refuses connections (3 samples in a row)",
+        "resolved": "primary answers again (3 samples in a row)",
+    }
     return [
         Alert(
             delivery_id=1,
             incident_id=made.incident.id,
             source="cloudevents",
             fingerprint=_ALERT["fingerprint"],
-            status="firing",
+            status=entry.kind.removeprefix("alert."),
             starts_at=made.fault_at,
+            ends_at=entry.at if entry.kind == "alert.resolved" else None,
             labels=labels,
-            annotations={"summary": "primary refuses connections (3 samples in a row)"},
-            received_at=made.fault_at + timedelta(seconds=1.12),
-            seen=3,
+            annotations={"summary": said[entry.kind.removeprefix("alert.")]},
+            received_at=entry.at,
+            seen=1,
         )
-    ] * bool(made.entries)
+        for entry in made.entries
+        if entry.kind in ("alert.firing", "alert.resolved")
+    ]
 
 
 def _delivery(received_at: datetime) -> Delivery:

@@ -47,7 +47,7 @@ async def served(services: Services, port: int) -> AsyncIterator[str]:
     config = uvicorn.Config(pages_of(services), host="127.0.0.1", port=port, log_level="warning", access_log=False)
     server = uvicorn.Server(config)
     task = asyncio.create_task(server.serve())
-    while not server.started:
+    while not server.started:  # noqa: ASYNC110 - uvicorn has no event for it
         await asyncio.sleep(0.02)
     try:
         yield f"http://127.0.0.1:{port}"

@@ -65,7 +65,12 @@ class PageRoute(APIRoute):
             except InputInvalid as error:
                 return _trouble(request, 400, "Not understood", str(error))
             except (SQLAlchemyError, OSError) as error:  # OSError: refused, reset, timed out
-                return _trouble(request, 503, "The record cannot be reached", type(error).__name__)
+                return _trouble(
+                    request,
+                    503,
+                    "The record cannot be reached",
+                    f"Its database does not answer ({type(error).__name__}).",
+                )
 
         return handle_or_explain
 
