@@ -1,0 +1,1 @@
+"""What a user would otherwise take, written as they would write it."""
