@@ -20,6 +20,10 @@ __all__ = ["DataVigil", "WatchedCollection"]
 log = logging.getLogger(__name__)
 
 LONGEST_PROBE_S = 10.0
+KICKED_GAP_S = 1.0
+"""Full probes count every point: those who ask for one all the time get one each second."""
+FRESH_S = 2.0
+"""An expectation older than this is read anew before it is held against a target that failed."""
 
 
 @dataclass
@@ -65,12 +69,12 @@ class DataVigil:
         self._may_probe = may_probe
         self._on_outcome = on_outcome
         self._ever_good = ever_good
+        self._kicked = False
         self._stir = asyncio.Event()
 
     def kick(self) -> None:
-        """Probe every collection at once."""
-        for watched in self.collections.values():
-            watched.due = 0.0
+        """Look at once: a glance for what is missing, and the full probe unless that was done a moment ago."""
+        self._kicked = True
         self._stir.set()
 
     def expects(self, collection: str) -> bool:
@@ -79,7 +83,7 @@ class DataVigil:
 
     def is_good_since(self, moment: float) -> bool:
         """Say whether all data was found good by probes begun after `moment`; true when nothing is expected here."""
-        return all(
+        return not self._kicked and all(
             watched.standing.state is DataState.GOOD
             and watched.outcome is not None
             and watched.outcome.good
@@ -89,14 +93,21 @@ class DataVigil:
         )
 
     def _not_judged(self, watched: WatchedCollection) -> bool:
-        return self.role == "replica" and not watched.standing.ever_good and watched.probes > 0
+        never_seeded = self.role == "replica" and not watched.standing.ever_good and watched.probes > 0
+        return never_seeded or watched.error is not None
 
     async def run(self) -> None:
         """Probe until cancelled."""
         while True:
             self._stir.clear()
+            if self._kicked:
+                await self._expectations.refresh(if_older_than_s=FRESH_S)
             self._follow_expectations()
             if self._may_probe():
+                if self._kicked:
+                    self._kicked = False
+                    for watched in self.collections.values():
+                        watched.due = min(watched.due, watched.probed_from + KICKED_GAP_S)
                 await self._glance()
                 for watched in list(self.collections.values()):
                     if time.monotonic() >= watched.due:
@@ -134,7 +145,7 @@ class DataVigil:
         except (ReanimateError, TimeoutError):
             return  # the liveness probe and the full probe judge a server that does not answer
         for watched in self.collections.values():
-            if watched.name not in there and watched.standing.state is DataState.GOOD:
+            if watched.name not in there and watched.standing.state is not DataState.LOST and not watched.standing.lost:
                 watched.due = 0.0
 
     async def _probe(self, watched: WatchedCollection) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import Iterable
 
 from reanimate.backups.catalog import Catalog
@@ -13,6 +14,7 @@ __all__ = ["Expectations", "expected"]
 log = logging.getLogger(__name__)
 
 REFRESH_S = 30.0
+LONGEST_WAIT_S = 2.0
 
 
 def expected(manifests: Iterable[Manifest], protected: Iterable[str]) -> dict[str, Manifest]:
@@ -40,13 +42,32 @@ class Expectations:
     def __init__(self, catalog: Catalog, protected: tuple[str, ...]) -> None:
         self._catalog = catalog
         self._protected = protected
+        self._underway: asyncio.Task[None] | None = None
+        self._asked_at = float("-inf")
         self.current: dict[str, Manifest] = {}
         self.loaded = False
         """Whether the catalog was ever read."""
         self.error: str | None = None
 
-    async def refresh(self) -> None:
-        """Read the catalog once; failures are logged and shown, never raised: probing goes on."""
+    async def refresh(self, *, if_older_than_s: float = 0.0) -> None:
+        """Read the catalog, unless that was done lately; failures are logged and shown, never raised.
+
+        Waits for two seconds at most: a blob store that hangs must not keep anybody from probing.
+        """
+        if self._underway is None or self._underway.done():
+            if time.monotonic() - self._asked_at < if_older_than_s:
+                return
+            self._asked_at = time.monotonic()
+            self._underway = asyncio.create_task(self._read())
+        await asyncio.wait({self._underway}, timeout=LONGEST_WAIT_S)
+
+    async def refresh_forever(self) -> None:
+        """Read the catalog now and every 30 s, until cancelled."""
+        while True:
+            await self.refresh()
+            await asyncio.sleep(REFRESH_S)
+
+    async def _read(self) -> None:
         try:
             manifests = await asyncio.to_thread(self._catalog.list)
         except (ReanimateError, OSError) as error:
@@ -56,9 +77,3 @@ class Expectations:
             return
         self.error, self.loaded = None, True
         self.current = expected(manifests, self._protected)
-
-    async def refresh_forever(self) -> None:
-        """Read the catalog now and every 30 s, until cancelled."""
-        while True:
-            await self.refresh()
-            await asyncio.sleep(REFRESH_S)
