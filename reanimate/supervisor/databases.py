@@ -33,14 +33,21 @@ class Databases:
         self._marker = settings.home / "run" / "prefect-schema.json"
         self._prefect_is_migrated = False
 
-    async def prepare(self) -> None:
-        """Create what is missing and migrate the record.
+    async def create(self) -> None:
+        """Create what is missing, so that Prefect's server can start.
 
         Raises:
             ConfigInvalid: the server is too old, or refuses a right; the message says what to run by hand.
             Unreachable: it does not answer.
         """
         await asyncio.to_thread(self._create)
+
+    async def migrate(self) -> None:
+        """Bring the record's schema up to date.
+
+        Raises:
+            ConfigInvalid: that is not possible as things are.
+        """
         try:
             await migrate(self._record)
         except Exception as error:  # whatever the migration met, `up` says it in one line
@@ -51,7 +58,7 @@ class Databases:
 
     @property
     def prefect_is_migrated(self) -> bool:
-        """Whether, as of `prepare`, Prefect's tables are those that this version of it made."""
+        """Whether, as of `create`, Prefect's tables are those that this version of it made."""
         return self._prefect_is_migrated
 
     async def note_prefect(self) -> None:

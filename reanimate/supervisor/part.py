@@ -34,6 +34,8 @@ class ProcessSpec:
     needs: tuple[str, ...] = ()
     health: str = ""
     """http://… (must answer below 400), tcp://host:port, postgresql+psycopg://…, or empty: alive is ready."""
+    ready_text: str = ""
+    """For a part that listens nowhere: what it writes to its log once it is ready."""
     url: str = ""
     """What a person may open or point a client at."""
     env: Mapping[str, str] = field(default_factory=dict)

@@ -1,6 +1,7 @@
 """What `reanimate up` runs: the table of parts, and where each stands in the order."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from reanimate.addresses import Addresses
@@ -39,7 +40,8 @@ def system_parts(settings: Settings, addresses: Addresses, secrets: Secrets) -> 
     parts: list[Part] = []
     if server is not None:
         parts.append(_postgres(server, addresses))
-    parts.append(Job("record", databases.prepare, needs=after_postgres))
+    parts.append(Job("databases", databases.create, needs=after_postgres))
+    parts.append(Job("record", databases.migrate, needs=("databases",)))
     for target in settings.vector.targets:
         if target.url is None:
             parts.append(_standby(target.name, addresses.vector[target.name]))
@@ -54,7 +56,7 @@ def system_parts(settings: Settings, addresses: Addresses, secrets: Secrets) -> 
     parts.append(_module("provision", "deployments.provision", needs=("record", *prefect), env=client, once=True))
     if own_prefect:
         parts.append(Job("prefect noted", databases.note_prefect, needs=("prefect", "provision")))
-    parts.append(_module("responder", "deployments.responder", needs=("provision",), env=client))
+    parts.append(_responder(client))
     parts.append(_module("watch", "reanimate.watch", needs=("web", "gateway"), health=f"{addresses.watch}/healthz"))
     if settings.prefect.worker:
         parts.append(_worker(settings, client))
@@ -131,7 +133,7 @@ def _prefect_server(settings: Settings, addresses: Addresses, secrets: Secrets, 
     return ProcessSpec(
         "prefect",
         _python("-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", port),
-        needs=("record",),
+        needs=("databases",),
         health=f"{addresses.prefect_api}/ready",
         url=addresses.prefect_ui,
         env=env,
@@ -140,12 +142,18 @@ def _prefect_server(settings: Settings, addresses: Addresses, secrets: Secrets, 
     )
 
 
+def _responder(client: dict[str, str]) -> ProcessSpec:
+    # With somebody else's Prefect away it has no runs to claim, and incidents are met without: not worth a minute.
+    spec = _module("responder", "deployments.responder", needs=("provision",), env=client)
+    return replace(spec, ready_text="claims runs of", ready_within_s=20.0)
+
+
 def _worker(settings: Settings, client: dict[str, str]) -> ProcessSpec:
     pool = settings.prefect.pool
     return ProcessSpec(
         "worker",
         _python("-m", "prefect", "worker", "start", "--pool", pool, "--type", "process", "--name", "fallback"),
-        needs=("provision",),
+        needs=("responder",),  # it is the fallback: not in the way of what is waited for
         env={**client, "PREFECT_WORKER_QUERY_SECONDS": "5"},
         cwd=_PROJECT,
     )

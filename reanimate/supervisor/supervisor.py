@@ -10,13 +10,13 @@ from asyncio.subprocess import Process
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO
 
 from reanimate.deathsig import die_with_parent
 from reanimate.errors import Permanent, ReanimateError, ServerFailed
 from reanimate.supervisor.health import healthy
 from reanimate.supervisor.journal import Journal
 from reanimate.supervisor.keeper import Keeper
+from reanimate.supervisor.logs import PartLogs
 from reanimate.supervisor.part import Backoff, Job, Part, ProcessSpec, check_needs, stop_waves
 from reanimate.supervisor.strays import MARK, end_strays
 
@@ -54,13 +54,13 @@ class Supervisor:
     ) -> None:
         """`on_change(name, state)` hears of every change, in the words of `PartState.state`."""
         check_needs(parts)
-        self._home = home
         self._running = {part.name: _Running(part) for part in parts}
         self._backoff = backoff or Backoff()
         self._on_change = on_change
         self._mark = secrets.token_hex(12)
         self._keeper = Keeper(home, self._mark)
         self._journal = Journal(home)
+        self._logs = PartLogs(home)
         self._stopping = asyncio.Event()
         self._hurry = asyncio.Event()
 
@@ -160,10 +160,10 @@ class Supervisor:
             deaths = 1 if time.monotonic() - began >= self._backoff.good_after_s else deaths + 1
             self._changed(spec.name, "down", exit=end)
             if deaths >= _FIRST_TRIES and not running.ready.is_set():
-                said = self._last_words(spec)
+                said = self._logs.last_words(spec.name)
                 raise ServerFailed(
                     f"{spec.name} ended {deaths} times while starting ({end}): {said}",
-                    hint=f"see {self._log_file(spec)}",
+                    hint=f"see {self._logs.file(spec.name)}",
                 )
             await asyncio.sleep(self._backoff.delay_s(deaths))
             restart = True
@@ -200,7 +200,7 @@ class Supervisor:
     async def _spawn(self, spec: ProcessSpec) -> asyncio.subprocess.Process:
         late = spec.late_env() if spec.late_env else {}
         environment = {**({} if spec.whole_env else os.environ), **spec.env, **late, MARK: self._mark}
-        with self._open_log(spec) as log:
+        with self._logs.open(spec.name) as log:
             process = await asyncio.create_subprocess_exec(
                 *spec.argv,
                 stdin=asyncio.subprocess.DEVNULL,
@@ -218,21 +218,26 @@ class Supervisor:
         return process
 
     async def _becomes_ready(self, spec: ProcessSpec, process: Process, ending: asyncio.Task[int]) -> bool:
-        """Wait until the part answers; False when it ended first. One that never answers is killed."""
-        if not spec.health:
+        """Wait until the part is ready; False when it ended first. One that should answer and never does is killed."""
+        deadline, pause = time.monotonic() + spec.ready_within_s, 0.03
+        if not spec.health and not spec.ready_text:
             await asyncio.wait({ending}, timeout=_ALIVE_IS_READY_S)
             return not ending.done()
-        deadline, pause = time.monotonic() + spec.ready_within_s, 0.03
         while not ending.done():
-            if await healthy(spec.health):
+            if await self._is_ready(spec):
                 return not ending.done()
             if time.monotonic() > deadline:
                 self._journal.write("part.not_ready", spec.name, after_s=spec.ready_within_s)
+                if not spec.health:
+                    return True  # it lives, and what it waits for may be somebody else's
                 _signal_group(process.pid, signal.SIGKILL)
                 return False
             await asyncio.wait({ending}, timeout=pause)
             pause = min(pause * 1.5, 0.2)
         return False
+
+    async def _is_ready(self, spec: ProcessSpec) -> bool:
+        return await healthy(spec.health) if spec.health else self._logs.says(spec.name, spec.ready_text)
 
     async def _stop_wave(self, wave: Sequence[ProcessSpec], within_s: float) -> None:
         live = {spec: p for spec in wave if (p := self._running[spec.name].process) and p.returncode is None}
@@ -255,20 +260,6 @@ class Supervisor:
         event = {"starting": "part.started", "down": "part.died"}.get(state, f"part.{state}")
         self._journal.write(event, name, **facts)
         self._on_change(name, state)
-
-    def _log_file(self, spec: ProcessSpec) -> Path:
-        return self._home / "logs" / f"{spec.name}.log"
-
-    def _open_log(self, spec: ProcessSpec) -> IO[bytes]:
-        path = self._log_file(spec)
-        path.parent.mkdir(mode=0o700, exist_ok=True)
-        if path.exists() and path.stat().st_size > 10_000_000:
-            path.replace(path.with_suffix(".1.log"))
-        return path.open("ab")
-
-    def _last_words(self, spec: ProcessSpec) -> str:
-        lines = self._log_file(spec).read_text(errors="replace").strip().splitlines()
-        return lines[-1].strip() if lines else "it said nothing"
 
 
 def _exit_text(code: int) -> str:

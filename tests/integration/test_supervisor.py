@@ -101,6 +101,20 @@ async def test_start__goes_by_needs(home: Path) -> None:
     ]
 
 
+async def test_ready__by_what_a_part_writes(home: Path) -> None:
+    """A part that listens nowhere is ready when it says so, and not because an earlier run said so."""
+    (home / "logs").mkdir()
+    (home / "logs" / "part.log").write_text("here I am\n")
+    spec = ProcessSpec("part", ("bash", "-c", "sleep 0.5; echo here I am; sleep 300"), ready_text="here I am")
+    supervisor = Supervisor([spec], home)
+    began = time.monotonic()
+    try:
+        await supervisor.start()
+        assert time.monotonic() - began > 0.5
+    finally:
+        await supervisor.stop()
+
+
 async def test_restart__is_recorded(home: Path) -> None:
     """A part that is killed comes back by itself, and the journal says how often and why."""
     supervisor = Supervisor([ProcessSpec("part", SLEEP)], home, backoff=Backoff(first_s=0.05))
