@@ -1,0 +1,206 @@
+"""The incident pages in a real browser: Debian's chromium, driven by playwright."""
+
+import os
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from incident_story import escalated, story, tell
+from page_server import open_record, served
+from playwright.async_api import Browser, Page, async_playwright
+
+from reanimate.bootstrap import Services
+from reanimate.clock import utcnow
+from reanimate.incidents import timeline
+
+pytestmark = pytest.mark.external
+
+CHROMIUM = Path("/usr/bin/chromium")
+PHONE = {"width": 375, "height": 800}
+DESKTOP = {"width": 1280, "height": 900}
+PATHS = (
+    "/incidents",
+    "/incidents/inc-open",
+    "/incidents/inc-done",
+    "/incidents/inc-needed",
+    "/incidents/inc-done/postmortem",
+    "/backups",
+)
+
+
+@pytest.fixture(scope="module")
+async def services(tmp_path_factory: pytest.TempPathFactory, postgres_url: str) -> AsyncIterator[Services]:
+    async with open_record(tmp_path_factory.mktemp("home"), postgres_url) as services:
+        now = utcnow()
+        async with services.sessions.begin() as session:
+            await tell(session, story(until_s=20, began=now - timedelta(seconds=20), incident_id="inc-open"))
+            await tell(session, story(hostile=True, began=now - timedelta(hours=2), incident_id="inc-done"))
+            await tell(session, escalated(began=now - timedelta(minutes=50), incident_id="inc-needed"))
+        yield services
+
+
+@pytest.fixture(scope="module")
+async def base(services: Services, free_port: Callable[[], int]) -> AsyncIterator[str]:
+    async with served(services, free_port()) as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def chromium() -> str:
+    """The browser's path. Missing it is a failure where everything must be there, and a skip elsewhere."""
+    if not CHROMIUM.exists():
+        missing = f"{CHROMIUM} is not there: apt-get install chromium"
+        if os.environ.get("CI") == "true":
+            pytest.fail(missing)
+        pytest.skip(missing)
+    return str(CHROMIUM)
+
+
+@pytest.fixture(scope="module")
+async def browser(chromium: str) -> AsyncIterator[Browser]:
+    flags = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=chromium, args=flags)
+        yield browser
+        await browser.close()
+
+
+@dataclass
+class Tab:
+    """A page of the browser, and everything it complained about."""
+
+    page: Page
+    complaints: list[str] = field(default_factory=list)
+
+
+@pytest.fixture
+async def tab(browser: Browser) -> AsyncIterator[Tab]:
+    """A tab that must not complain: no console error, no exception, no refused script."""
+    context = await browser.new_context(viewport=DESKTOP)
+    opened = Tab(await context.new_page())
+    opened.page.on(
+        "console", lambda line: opened.complaints.append(line.text) if line.type in ("error", "warning") else None
+    )
+    opened.page.on("pageerror", lambda error: opened.complaints.append(str(error)))
+    yield opened
+    await context.close()
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+async def test_pages__fit_a_phone(tab: Tab, base: str, path: str, scheme: str) -> None:
+    """At 375 px nothing must be scrolled sideways, and text stands out from its ground in light and dark."""
+    await tab.page.emulate_media(color_scheme=scheme)
+    await tab.page.set_viewport_size(PHONE)
+    await tab.page.goto(base + path)
+    await tab.page.evaluate("document.querySelectorAll('details').forEach(item => item.open = true)")
+    assert await tab.page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
+    assert await tab.page.evaluate(_WORST_CONTRAST) >= 4.5
+    assert tab.complaints == []
+
+
+# The lowest contrast (WCAG 2) of any text against the nearest ground that is painted behind it.
+_WORST_CONTRAST = """
+() => {
+  const numbers = (colour) => colour.match(/[\\d.]+/g).map(Number);
+  const light = ([r, g, b]) => [r, g, b].map(c => c / 255)
+    .map(c => c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4)
+    .reduce((sum, c, i) => sum + c * [0.2126, 0.7152, 0.0722][i], 0);
+  const ground = (node) => {
+    for (let at = node; at; at = at.parentElement) {
+      const painted = numbers(getComputedStyle(at).backgroundColor);
+      if (painted.length < 4 || painted[3] > 0) return painted;
+    }
+    return [255, 255, 255];
+  };
+  let worst = 21;
+  for (const node of document.querySelectorAll("main *, header *, footer")) {
+    const own = [...node.childNodes].some(child => child.nodeType === 3 && child.textContent.trim());
+    if (!own || !node.getClientRects().length) continue;
+    const [high, low] = [light(numbers(getComputedStyle(node).color)), light(ground(node))].sort((a, b) => b - a);
+    worst = Math.min(worst, (high + 0.05) / (low + 0.05));
+  }
+  return worst;
+}
+"""
+
+
+async def test_incident__clock_ticks(tab: Tab, base: str) -> None:
+    """The clock of an open incident runs down in front of the reader, and its bar fills."""
+    await tab.page.goto(f"{base}/incidents/inc-open")
+    left = tab.page.locator("[data-left-text]")
+    first = await left.inner_text()
+    assert first.startswith("59 min")
+    await tab.page.wait_for_function(
+        "seen => document.querySelector('[data-left-text]').textContent !== seen", arg=first
+    )
+    assert 0 < float(await tab.page.locator(".rto progress").evaluate("bar => bar.value")) < 0.1
+    assert tab.complaints == []
+
+
+async def test_incident__shows_news_and_keeps_what_was_opened(tab: Tab, base: str, services: Services) -> None:
+    """A new timeline entry appears by itself, and the details that the reader opened stay open."""
+    await tab.page.goto(f"{base}/incidents/inc-open")
+    opened = tab.page.locator("#s-recovery-recover-0")
+    await opened.locator("summary").first.click()
+    async with services.sessions.begin() as session:
+        await timeline.append(session, "inc-open", "note", "somebody looked at it", actor="test", now=utcnow())
+    await tab.page.get_by_text("somebody looked at it").wait_for(timeout=10_000)
+    assert await opened.evaluate("item => item.open") is True
+    assert tab.complaints == []
+
+
+async def test_incident__evidence_opens(tab: Tab, base: str) -> None:
+    """Evidence is folded away until it is asked for, by keyboard too."""
+    await tab.page.goto(f"{base}/incidents/inc-done")
+    step = tab.page.locator("#s-recovery-recover-1")
+    evidence = step.get_by_text("kb-20261122T020003Z-5d1e")
+    assert not await evidence.first.is_visible()
+    await step.locator("summary").first.focus()
+    await tab.page.keyboard.press("Enter")
+    await evidence.first.wait_for(state="visible")
+    assert tab.complaints == []
+
+
+async def test_postmortem__pointer_leads_to_its_entry(tab: Tab, base: str) -> None:
+    """A pointer of the postmortem opens the timeline at that entry."""
+    await tab.page.goto(f"{base}/incidents/inc-done/postmortem")
+    await tab.page.locator("a.ref", has_text="#32").first.click()
+    await tab.page.wait_for_url("**/incidents/inc-done#entry-32")
+    assert "7 of 7 checks passed" in await tab.page.locator(":target").inner_text()
+    assert tab.complaints == []
+
+
+async def test_incident__hostile_text_runs_nothing(tab: Tab, base: str) -> None:
+    """Script in an alert is shown and never run."""
+    asked: list[str] = []
+    tab.page.on("dialog", lambda dialog: asked.append(dialog.message))
+    await tab.page.goto(f"{base}/incidents/inc-done")
+    assert "<script>alert('pwned')</script>" in await tab.page.locator("h1").inner_text()
+    assert asked == []
+    assert await tab.page.locator("a[href*='evil.example']").count() == 0
+
+
+async def test_incident__says_when_it_is_not_live(
+    browser: Browser, services: Services, free_port: Callable[[], int]
+) -> None:
+    """A page whose server has gone does not pass for a live one."""
+    page = await browser.new_page()
+    async with served(services, free_port()) as url:
+        await page.goto(f"{url}/incidents/inc-open")
+        assert not await page.locator("#stale").is_visible()
+    await page.locator("#stale").wait_for(state="visible", timeout=30_000)
+    assert "Not live" in await page.locator("#stale").inner_text()
+    await page.close()
+
+
+async def test_incident__without_scripts(browser: Browser, base: str) -> None:
+    """Without scripts everything is there, and the page reloads itself."""
+    context = await browser.new_context(java_script_enabled=False, viewport=PHONE)
+    page = await context.new_page()
+    await page.goto(f"{base}/incidents/inc-open")
+    assert "left" in await page.locator(".rto .big").inner_text()
+    assert await page.locator("meta[http-equiv=refresh]").count() == 1
+    await context.close()
