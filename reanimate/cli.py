@@ -1,9 +1,12 @@
 """The command `reanimate`: puts the commands together, and turns every error of the library into one line."""
 
+import importlib
 import sys
 from typing import Annotated
 
+import click
 import typer
+from typer.core import TyperGroup
 
 from reanimate import __version__
 from reanimate.commands import setup, system
@@ -12,8 +15,28 @@ from reanimate.errors import ReanimateError
 
 __all__ = ["app", "main"]
 
+_NOUNS = ("backup", "incident", "respond", "restore", "runbook")
+"""Commands whose modules bring the database or the vector client: loaded when they are asked for."""
+
+
+class LazyGroup(TyperGroup):
+    """Finds the commands of `_NOUNS` in `reanimate/commands/<noun>.py`, so that the others start at once."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return [*super().list_commands(ctx), *_NOUNS]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _NOUNS:
+            return super().get_command(ctx, cmd_name)
+        module = importlib.import_module(f"reanimate.commands.{cmd_name}")
+        command: click.Command = typer.main.get_command(module.app)
+        command.name = cmd_name
+        return command
+
+
 app = typer.Typer(
     name="reanimate",
+    cls=LazyGroup,
     help="Disaster recovery for AI agents: detect, contain, recover, write the postmortem.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,

@@ -8,6 +8,7 @@ from typing import Annotated, Any, TypeVar
 import orjson
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from reanimate.errors import ReanimateError
 
@@ -15,21 +16,26 @@ __all__ = ["JsonFlag", "err", "fail", "out", "print_json", "run"]
 
 T = TypeVar("T")
 
-out = Console()
-err = Console(stderr=True)
+_PIPED_WIDTH = 140
+"""Columns when nobody's terminal says how wide it is: a table in a log should not be folded at 80."""
+
+out = Console(width=None if sys.stdout.isatty() else _PIPED_WIDTH)
+err = Console(stderr=True, width=None if sys.stderr.isatty() else _PIPED_WIDTH)
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON document for machines.")]
 
 
 def print_json(value: Any) -> None:
     """Print `value` as one indented JSON document; datetimes become ISO 8601 in UTC."""
-    sys.stdout.write(orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS, default=str).decode() + "\n")
+    sys.stdout.write(
+        orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS, default=str).decode() + "\n"
+    )
     sys.stdout.flush()
 
 
 def fail(error: BaseException) -> typer.Exit:
     """Print one line on standard error and return the exit to raise."""
-    err.print(f"[bold red]error:[/] {error}", highlight=False, soft_wrap=True)
+    err.print(f"[bold red]error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
     return typer.Exit(1)
 
 

@@ -11,9 +11,12 @@ from reanimate.incidents.lifecycle import State
 from reanimate.incidents.plan import PlannedAction, dry_run
 from reanimate.incidents.respond import respond as drive
 
-__all__ = ["respond"]
+__all__ = ["app"]
+
+app = typer.Typer()
 
 
+@app.command()
 def respond(
     incident_id: Annotated[str, typer.Argument(metavar="ID")],
     dry: Annotated[bool, typer.Option("--dry-run", help="Print what would be done; change nothing.")] = False,
