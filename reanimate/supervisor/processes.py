@@ -3,9 +3,10 @@
 import sys
 from dataclasses import replace
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from reanimate.addresses import Addresses
-from reanimate.config import Settings
+from reanimate.config import Settings, VectorTarget
 from reanimate.db.embedded import EmbeddedPostgres
 from reanimate.db.url import prefect_url
 from reanimate.orchestrator.environment import client_environment
@@ -44,7 +45,7 @@ def system_parts(settings: Settings, addresses: Addresses, secrets: Secrets) -> 
     parts.append(Job("record", databases.migrate, needs=("databases",)))
     for target in settings.vector.targets:
         if target.url is None:
-            parts.append(_standby(target.name, addresses.vector[target.name]))
+            parts.append(_standby(target, addresses.vector[target.name], settings.home))
     parts.append(
         _module("gateway", "reanimate.gateway", health=f"{addresses.gateway_control}/healthz", url=addresses.gateway)
     )
@@ -111,8 +112,17 @@ def _postgres(server: EmbeddedPostgres, addresses: Addresses) -> ProcessSpec:
     )
 
 
-def _standby(name: str, url: str) -> ProcessSpec:
-    return _module(f"vector-{name}", "reanimate.standby", arguments=(name,), health=f"{url}/readyz", url=url)
+def _standby(target: VectorTarget, url: str, home: Path) -> ProcessSpec:
+    place = urlsplit(url)
+    where = ("--host", str(place.hostname), "--port", str(place.port), "--data", str(home / "vector" / target.name))
+    return _module(
+        f"vector-{target.name}",
+        "reanimate.standby",
+        arguments=("--name", target.name, *where),
+        env={"REANIMATE_STANDBY_API_KEY": target.api_key.get_secret_value()} if target.api_key else {},
+        health=f"{url}/readyz",
+        url=url,
+    )
 
 
 def _prefect_server(settings: Settings, addresses: Addresses, secrets: Secrets, databases: Databases) -> ProcessSpec:
