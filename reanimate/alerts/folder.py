@@ -119,6 +119,7 @@ class Folder:
             ledger = await Ledger.load(session, delivery_id, candidates, now)
             window = timedelta(seconds=self._settings.incidents.window_s)
             opened = [new for candidate in candidates if (new := await ledger.apply(candidate, window))]
+            await ledger.write()
             delivery.state = "folded"
             delivery.folded_at = now
         return opened

@@ -61,9 +61,10 @@ class OpenIncident:
 
 @dataclass(frozen=True)
 class KnownAlert:
-    """An alert that has been stored before."""
+    """An alert that has come before."""
 
-    id: int
+    id: int | None
+    """None while it is only in the delivery that is being folded."""
     incident_id: str | None
 
 
@@ -96,7 +97,7 @@ class Opened:
 class Repeat:
     """It is known; it is counted and starts nothing, even when its incident has ended."""
 
-    alert_id: int
+    alert_id: int | None
     incident_id: str | None
 
 

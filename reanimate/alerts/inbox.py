@@ -4,13 +4,11 @@ import asyncio
 import logging
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
 
-from sqlalchemy import case, literal_column, select
+from sqlalchemy import Executable, case, literal_column, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import DataError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
-from sqlalchemy.sql.dml import ReturningInsert
 
 from reanimate.alerts.model import Arrival
 from reanimate.alerts.spool import Spool
@@ -131,7 +129,7 @@ class Inbox:
         return Accepted(Outcome.STORED if found.is_new else Outcome.DUPLICATE, found.id)
 
 
-def _statement(arrival: Arrival) -> ReturningInsert[Any, Any]:
+def _statement(arrival: Arrival) -> Executable:
     """Insert, or put a repetition back in the line: folding it again counts it and starts nothing."""
     row = insert(Delivery).values(
         source=arrival.source,

@@ -1,0 +1,187 @@
+"""What an alert means for the incidents there are."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from reanimate.alerts.folding import (
+    Candidate,
+    Ignored,
+    Joined,
+    KnownAlert,
+    Opened,
+    OpenIncident,
+    Repeat,
+    ResolvedRecorded,
+    Seen,
+    fold,
+    identity,
+)
+from reanimate.alerts.model import AlertStatus, IncomingAlert
+from reanimate.incidents.lifecycle import State
+
+NOW = datetime(2026, 11, 22, 6, 0, tzinfo=UTC)
+WINDOW = timedelta(minutes=5)
+
+
+def candidate(
+    component: str = "vector:primary", *, fingerprint: str = "f1", status: str = "firing", **changes: Any
+) -> Candidate:
+    alert = IncomingAlert(
+        source="alertmanager",
+        fingerprint=fingerprint,
+        status=AlertStatus(status),
+        starts_at=changes.pop("starts_at", NOW),
+        ends_at=None,
+        labels=changes.pop("labels", {}),
+        sender_group=changes.pop("sender_group", None),
+    )
+    return replace(Candidate(alert, component, "agent", NOW), **changes)
+
+
+def incident(component: str = "vector:primary", *, age_s: float = 10, **changes: Any) -> OpenIncident:
+    made = OpenIncident(
+        "inc-1", "agent", State.RECOVERING, frozenset({component}), last_alert_at=NOW - timedelta(seconds=age_s)
+    )
+    return replace(made, **changes)
+
+
+def known(of: Candidate, incident_id: str | None = "inc-1") -> Seen:
+    """The alert of `of` was stored before, in `incident_id`."""
+    return Seen(
+        {identity(of.alert): KnownAlert(7, incident_id)},
+        {(of.alert.source, of.alert.fingerprint): incident_id} if incident_id else {},
+    )
+
+
+def test_fold__first_alert_opens() -> None:
+    """A firing alert that nothing is known about opens an incident."""
+    assert fold(candidate(), [], Seen(), WINDOW) == Opened()
+
+
+def test_fold__repeat_starts_nothing() -> None:
+    """The same alert again is a repeat, whether its incident is open, ended, or there never was one."""
+    again = candidate()
+    assert fold(again, [incident()], known(again), WINDOW) == Repeat(7, "inc-1")
+    assert fold(again, [], known(again), WINDOW) == Repeat(7, "inc-1")
+    assert fold(again, [], known(again, None), WINDOW) == Repeat(7, None)
+
+
+def test_fold__same_fingerprint_joins() -> None:
+    """The same fingerprint, firing anew, joins its open incident however long ago that was."""
+    again = candidate("unknown", starts_at=NOW + timedelta(seconds=1))
+    decision = fold(again, [incident("unknown", age_s=86_400)], known(candidate()), WINDOW)
+    assert decision == Joined("inc-1", "the same fingerprint")
+
+
+def test_fold__new_start_after_the_end_opens() -> None:
+    """An alert that fires anew after its incident has ended is a new incident."""
+    again = candidate(starts_at=NOW + timedelta(seconds=1))
+    assert fold(again, [], known(candidate()), WINDOW) == Opened()
+
+
+def test_fold__resolved_is_recorded() -> None:
+    """A resolved alert goes to the incident that its firing belongs to, open or ended."""
+    over = candidate(status="resolved")
+    assert fold(over, [incident()], known(candidate()), WINDOW) == ResolvedRecorded("inc-1")
+    assert fold(over, [], known(candidate()), WINDOW) == ResolvedRecorded("inc-1")
+
+
+def test_fold__late_resolved_goes_to_its_own_incident() -> None:
+    """A resolved alert of an earlier round is not written to the incident of the present one."""
+    earlier = candidate(starts_at=NOW - timedelta(hours=1))
+    seen = Seen(
+        {identity(earlier.alert): KnownAlert(3, "inc-0"), identity(candidate().alert): KnownAlert(7, "inc-1")},
+        {("alertmanager", "f1"): "inc-1"},
+    )
+    over = candidate(status="resolved", starts_at=earlier.alert.starts_at)
+    assert fold(over, [incident()], seen, WINDOW) == ResolvedRecorded("inc-0")
+
+
+def test_fold__unknown_resolved_is_ignored() -> None:
+    """What never fired here resolves nothing, and joins nothing either."""
+    assert isinstance(fold(candidate(status="resolved"), [incident()], Seen(), WINDOW), Ignored)
+
+
+@pytest.mark.parametrize(
+    ("alert", "there", "joins"),
+    [
+        (candidate("vector:primary"), incident("vector:primary"), True),
+        (candidate("vector:replica"), incident("vector:primary"), True),
+        (candidate("llm:openai"), incident("vector:primary"), False),
+        (candidate("unknown"), incident("unknown"), False),
+        (candidate("unknown"), incident("vector:primary"), False),
+        (candidate("vector:replica"), incident("vector:primary", age_s=301), False),
+        (candidate("vector:replica"), incident("vector:primary", age_s=300), True),
+        (candidate("vector:primary"), incident("vector:primary", age_s=9999), True),
+        (candidate("vector:primary"), incident("vector:primary", age_s=9999, state=State.ESCALATED), False),
+        (candidate("vector:primary"), incident("vector:primary", state=State.ESCALATED), True),
+        (candidate("vector:primary", agent="other"), incident("vector:primary"), False),
+        (candidate("llm:a", labels={"incident_group": "g"}), incident(groups=frozenset({"g"})), True),
+        (candidate("llm:a", labels={"incident_group": "h"}), incident(groups=frozenset({"g"})), False),
+        (candidate("llm:a", labels={"incident_group": ""}), incident(groups=frozenset({""})), False),
+        (candidate("unknown", sender_group="g"), incident("unknown", sender_groups=frozenset({"g"})), True),
+        (candidate("unknown", sender_group="g"), incident(sender_groups=frozenset({"g"})), True),
+        (candidate("vector:primary", sender_group="g"), incident("unknown", sender_groups=frozenset({"g"})), True),
+        (candidate("llm:a", sender_group="g"), incident(sender_groups=frozenset({"g"})), False),
+    ],
+)
+def test_fold__related(alert: Candidate, there: OpenIncident, joins: bool) -> None:
+    """Related is: the same component, kind or group, of the same agent, within the window.
+
+    A component that is being recovered keeps its alerts beyond the window; one that waits for a person does not, since
+    nothing would be started for them.
+    """
+    decision = fold(alert, [there], Seen(), WINDOW)
+    assert isinstance(decision, Joined if joins else Opened)
+
+
+def test_fold__nearest_of_several() -> None:
+    """Of several related incidents the one that was heard of last takes the alert."""
+    older, newer = incident(id="inc-old", age_s=60), incident(id="inc-new", age_s=5)
+    decision = fold(candidate(), [newer, older], Seen(), WINDOW)
+    assert isinstance(decision, Joined)
+    assert decision.incident_id == "inc-new"
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["f1", "f2"]),
+            st.sampled_from(["firing", "resolved"]),
+            st.integers(0, 3),
+            st.sampled_from(["vector:primary", "llm:a", "unknown"]),
+        ),
+        max_size=12,
+    )
+)
+def test_fold__any_sequence_twice_is_once(news: list[tuple[str, str, int, str]]) -> None:
+    """Whatever arrives: delivering all of it a second time finds only repeats."""
+    alerts: dict[Any, KnownAlert] = {}
+    last: dict[tuple[str, str], str] = {}
+    incidents: dict[str, OpenIncident] = {}
+
+    def deliver(fingerprint: str, status: str, minute: int, component: str) -> object:
+        one = candidate(component, fingerprint=fingerprint, status=status, starts_at=NOW + timedelta(minutes=minute))
+        decision = fold(one, list(incidents.values()), Seen(alerts, last), WINDOW)
+        target: str | None = None
+        if isinstance(decision, Opened):
+            target = f"inc-{len(incidents)}"
+            incidents[target] = incident(component, id=target)
+        elif isinstance(decision, Joined | ResolvedRecorded):
+            target = decision.incident_id
+        if not isinstance(decision, Repeat):
+            alerts[identity(one.alert)] = KnownAlert(len(alerts), target)
+            if status == "firing" and target:
+                last["alertmanager", fingerprint] = target
+        return decision
+
+    for item in news:
+        deliver(*item)
+    opened = dict(incidents)
+    assert all(isinstance(deliver(*item), Repeat) for item in news)
+    assert incidents == opened
