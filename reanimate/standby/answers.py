@@ -2,28 +2,17 @@
 
 from __future__ import annotations  # the engine's stubs name types that do not exist when it runs
 
-import struct
 from typing import Any
 from uuid import UUID
 
 import qdrant_edge as edge
 
 from reanimate.standby.engine_config import schema_of
+from reanimate.standby.singles import shortest
 
-__all__ = ["hit", "info", "plain_id", "record", "shortest"]
+__all__ = ["hit", "info", "plain_id", "record"]
 
 Json = dict[str, Any]
-
-_SINGLE = struct.Struct("<f")
-
-
-def shortest(value: float) -> float:
-    """Return the shortest decimal that is the same single-precision number, as servers print it."""
-    for digits in (6, 7, 8):
-        candidate = float(f"{value:.{digits}g}")
-        if _SINGLE.unpack(_SINGLE.pack(candidate))[0] == value:
-            return candidate
-    return float(f"{value:.9g}")
 
 
 def plain_id(value: int | str | UUID) -> int | str:
@@ -40,14 +29,17 @@ def _vector(value: Any) -> Any:
     return [shortest(one) for one in value]
 
 
-def hit(point: edge.ScoredPoint) -> Json:
-    """One answer of a query."""
-    return {
+def hit(point: edge.ScoredPoint, *, with_vector: bool) -> Json:
+    """One answer of a query. Some queries have the engine return vectors that nobody asked for."""
+    answer = {
         "id": plain_id(point.id),
         "version": point.version,
         "score": shortest(point.score),
         **_contents(point),
     }
+    if not with_vector:
+        answer.pop("vector", None)
+    return answer
 
 
 def record(point: edge.Record) -> Json:

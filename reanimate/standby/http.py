@@ -158,7 +158,8 @@ def accepted(request: Request) -> Response:
 
 def error_answer(error: ApiError) -> Response:
     if error.plain:
-        return Response(error.status, error.text.encode())
+        headers = [("content-type", "text/plain; charset=utf-8")] if error.status != 401 else []
+        return Response(error.status, error.text.encode(), headers)
     return Response(error.status, orjson.dumps({"status": {"error": error.text}, "time": 0.0}), _JSON)
 
 

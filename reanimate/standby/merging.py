@@ -6,6 +6,7 @@ from typing import Any
 
 from reanimate.standby.config_defaults import named_vectors
 from reanimate.standby.errors import wrong_input
+from reanimate.standby.singles import shortest
 
 __all__ = ["best_first", "fuse_by_distribution", "fuse_by_rank", "id_order", "merge_facets"]
 
@@ -78,7 +79,8 @@ def _summed(hits: list[Json]) -> list[Json]:
     for hit in hits:
         known = found.get(hit["id"])
         found[hit["id"]] = hit if known is None else {**known, "score": known["score"] + hit["score"]}
-    return sorted(found.values(), key=lambda hit: hit["score"], reverse=True)
+    ordered = sorted(found.values(), key=lambda hit: hit["score"], reverse=True)
+    return [{**hit, "score": shortest(hit["score"])} for hit in ordered]
 
 
 def merge_facets(parts: list[list[Json]], limit: int) -> list[Json]:

@@ -146,7 +146,10 @@ def _check_vector(name: str, value: Any, dense: dict[str, Json], sparse: set[str
         raise wrong_input(f"Not existing vector name error: {name}")
     if not isinstance(value, list):
         raise format_error("data did not match any variant of untagged enum VectorStruct")
-    rows = value if value and isinstance(value[0], list) else [value]
+    multi = bool(value) and isinstance(value[0], list)
+    if multi and not dense[name].get("multivector_config") and not _reads_as_sparse(value):
+        raise wrong_input(f"Conversion between multi and regular vectors failed: {name} is a single vector")
+    rows = value if multi else [value]
     for row in rows:
         if len(row) != dense[name]["size"] and not _reads_as_sparse(value):
             raise wrong_input(f"Vector dimension error: expected dim: {dense[name]['size']}, got {len(row)}")

@@ -12,6 +12,7 @@ from reanimate.standby.server import StandbyServer
 from reanimate.standby.shard_client import ShardClient
 from reanimate.standby.storage import CollectionState, Storage
 from reanimate.standby.tars import unpack_archive
+from reanimate.standby.wal import drop_applied_log
 from reanimate.vector.archive import ArchiveDamaged, ArchiveFacts, ArchiveKind, inspect_archive
 
 __all__ = ["check_checksum", "restore_collection", "restore_shard"]
@@ -174,7 +175,7 @@ async def _opened_beside(
         for shard, inside in shards.items():
             target = storage.shard(name, storage.new_shard_directory(shard))
             source = scratch if inside is None else scratch / str(inside)
-            await asyncio.to_thread(_move, source, target)
+            await asyncio.to_thread(_place, source, target)
             fresh[shard] = ShardClient(target, config)
         for client in fresh.values():
             await client.load()
@@ -193,6 +194,11 @@ async def _opened_beside(
     return fresh
 
 
-def _move(source: Path, target: Path) -> None:
+def _place(source: Path, target: Path) -> None:
+    """Move an unpacked shard to where it will live, with a log that goes on after it."""
     target.parent.mkdir(parents=True, exist_ok=True)
     source.rename(target)
+    try:
+        drop_applied_log(target)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise internal(f"the snapshot's log or segments cannot be read: {error!r}") from error

@@ -85,7 +85,11 @@ class Shard:
 
     def query(self, requests: list[Json]) -> list[list[Json]]:
         batch = edge.QueryBatchRequest([build_query_request(one) for one in requests])
-        return [[answers.hit(point) for point in points] for points in self.engine.query_batch(batch)]
+        found = self.engine.query_batch(batch)
+        return [
+            [answers.hit(point, with_vector=bool(request.get("with_vector"))) for point in points]
+            for request, points in zip(requests, found, strict=True)
+        ]
 
     def scroll(self, request: Json) -> Json:
         offset, order_by = request.get("offset"), request.get("order_by")

@@ -23,6 +23,13 @@ __all__ = ["create", "delete", "get", "list_all", "recover", "stream", "upload_c
 Json = dict[str, Any]
 
 _FETCH_TIMEOUT_S = 60.0
+_PRIORITIES = ("no_sync", "snapshot", "replica")
+
+
+def _check_priority(given: Any, where: str) -> None:
+    """All priorities mean the same on one node; a word that is none is refused."""
+    if given is not None and given not in _PRIORITIES:
+        raise ApiError(400, f"{where}: unknown variant `{given}`, expected one of `no_sync`, `snapshot`, `replica`")
 
 
 def _shard(request: Request) -> int | None:
@@ -97,6 +104,7 @@ async def stream(server: StandbyServer, request: Request) -> Response:
 
 async def upload_shard(server: StandbyServer, request: Request) -> Response:
     """Take a shard snapshot in. The file is not kept."""
+    _check_priority(request.query.get("priority"), "Deserialize error in query parameters")
     check_checksum(request.query.get("checksum"), None)
     collection, shard = await _found(server, request)
     scratch = server.storage.scratch()
@@ -115,6 +123,7 @@ async def upload_shard(server: StandbyServer, request: Request) -> Response:
 async def upload_collection(server: StandbyServer, request: Request) -> Response:
     """Take a collection snapshot in. The file stays among the collection's snapshots when it was good."""
     name = request.params["collection"]
+    _check_priority(request.query.get("priority"), "Deserialize error in query parameters")
     check_checksum(request.query.get("checksum"), None)
     scratch = server.storage.scratch()
     upload = await receive_upload(request, scratch)
@@ -140,6 +149,7 @@ async def recover(server: StandbyServer, request: Request) -> Response:
     location, checksum = body.get("location"), body.get("checksum")
     if not isinstance(location, str):
         raise format_error("missing field `location`")
+    _check_priority(body.get("priority"), "Format error in JSON body")
     check_checksum(checksum, None)
     collection = (await _found(server, request))[0] if shard is not None else None
 
