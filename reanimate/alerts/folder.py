@@ -1,11 +1,11 @@
-"""Carries out what folding decides: stored deliveries become incidents, in order, one transaction each, once."""
+"""Carries out what folding decides: stored deliveries become incidents, in order and exactly once."""
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
 
-from sqlalchemy import func, select
+from sqlalchemy import func, select, update
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
@@ -27,8 +27,10 @@ log = logging.getLogger(__name__)
 
 _LOCK = 0x666F6C64  # any constant that only folding takes: two web processes must not fold at once
 _SWEEP_S = 1.0
+_BATCH = 50
+"""So many deliveries share a transaction: in a storm that is what keeps the processor free for accepting more."""
 _ATTEMPTS = 3
-"""A delivery that fails this often for a reason of its own is set aside, so that the others can pass."""
+"""A delivery that fails this often for a reason of its own is set aside."""
 
 _PASSING = frozenset({"08", "25", "40", "53", "55", "57", "58"})
 """Classes of SQLSTATE that pass: connection, read-only, conflict, resources, locks, operator, system."""
@@ -54,7 +56,6 @@ class Folder:
         self._addresses = addresses
         self._on_opened = on_opened
         self._woken = asyncio.Event()
-        self._failures: dict[int, int] = {}
         self._reflexes: set[asyncio.Task[None]] = set()
 
     def wake(self) -> None:
@@ -86,43 +87,65 @@ class Folder:
             SQLAlchemyError, OSError: the record does not answer. Nothing is lost, call again.
         """
         count = 0
-        while (delivery_id := await self._next_waiting()) is not None:
+        while waiting := await self._waiting(_BATCH):
             try:
-                opened = await self._fold(delivery_id)
+                count += await self._fold(waiting)
             except Exception as error:
                 if _passes(error):
                     raise
-                await self._failed(delivery_id, error)
-                continue
-            self._failures.pop(delivery_id, None)
-            for incident_id in opened:
-                self._start_reflex(incident_id)
-            count += 1
+                count += await self._fold_singly(waiting)
         return count
 
-    async def _next_waiting(self) -> int | None:
+    async def _waiting(self, limit: int) -> Sequence[int]:
         async with self._sessions() as session:
-            found: int | None = await session.scalar(
-                select(Delivery.id).where(Delivery.state == "stored").order_by(Delivery.id).limit(1)
+            found = await session.scalars(
+                select(Delivery.id).where(Delivery.state == "stored").order_by(Delivery.id).limit(limit)
             )
-            return found
+            return found.all()
 
-    async def _fold(self, delivery_id: int) -> list[str]:
-        """Fold one delivery in one transaction; return the incidents that it opened."""
+    async def _fold_singly(self, ids: Sequence[int]) -> int:
+        """Fold one by one what failed together, and find out whose fault it is; return how many were folded."""
+        count = 0
+        for delivery_id in ids:
+            for attempt in range(1, _ATTEMPTS + 1):
+                try:
+                    count += await self._fold([delivery_id])
+                    break
+                except Exception as error:
+                    if _passes(error):
+                        raise
+                    last = attempt == _ATTEMPTS or isinstance(error, InputInvalid)
+                    if last:
+                        await self._set_aside(delivery_id, error)
+                        break
+                    log.warning("delivery %d could not be folded, attempt %d", delivery_id, attempt, exc_info=error)
+                    await asyncio.sleep(0.1)
+        return count
+
+    async def _fold(self, ids: Sequence[int]) -> int:
+        """Fold deliveries in order, in one transaction; return how many were. Reflexes start when it is committed."""
         async with self._sessions.begin() as session:
             await session.execute(select(func.pg_advisory_xact_lock(_LOCK)))
-            delivery = await session.get(Delivery, delivery_id, populate_existing=True)
-            if delivery is None or delivery.state != "stored":
-                return []  # another web process was first
+            # Asked again under the lock: another web process may have been first.
+            found = await session.scalars(
+                select(Delivery).where(Delivery.id.in_(ids), Delivery.state == "stored").order_by(Delivery.id)
+            )
+            deliveries = found.all()
             now = utcnow()
-            candidates = self._read(delivery)
-            ledger = await Ledger.load(session, delivery_id, candidates, now)
+            candidates = [candidate for delivery in deliveries for candidate in self._read(delivery)]
+            ledger = await Ledger.load(session, candidates, now)
             window = timedelta(seconds=self._settings.incidents.window_s)
             opened = [new for candidate in candidates if (new := await ledger.apply(candidate, window))]
             await ledger.write()
-            delivery.state = "folded"
-            delivery.folded_at = now
-        return opened
+            await session.execute(
+                update(Delivery)
+                .where(Delivery.id.in_([delivery.id for delivery in deliveries]))
+                .values(state="folded", folded_at=now)
+                .execution_options(synchronize_session=False)
+            )
+        for incident_id in opened:
+            self._start_reflex(incident_id)
+        return len(deliveries)
 
     def _read(self, delivery: Delivery) -> list[Candidate]:
         """Read a delivery as at the moment it arrived, so that folding it again finds the same alerts.
@@ -140,24 +163,20 @@ class Folder:
                 alert=alert,
                 component=component_of(alert.labels, self._settings, self._addresses),
                 agent=alert.labels.get("agent") or self._settings.agent.name,
+                delivery_id=delivery.id,
                 received_at=delivery.received_at,
             )
             for alert in reading.alerts
         ]
 
-    async def _failed(self, delivery_id: int, error: Exception) -> None:
-        """Count a failure that is the delivery's own; after the last attempt keep it for a person to look at."""
-        failures = self._failures[delivery_id] = self._failures.get(delivery_id, 0) + 1
-        if failures < _ATTEMPTS and not isinstance(error, InputInvalid):
-            log.warning("delivery %d could not be folded (%d of %d)", delivery_id, failures, _ATTEMPTS, exc_info=error)
-            await asyncio.sleep(0.1)
-            return
+    async def _set_aside(self, delivery_id: int, error: Exception) -> None:
+        """Keep a delivery that cannot be folded for a person to look at, so that the others can pass."""
         log.error("delivery %d cannot be folded and is set aside as unreadable", delivery_id, exc_info=error)
+        said = f"{type(error).__name__}: {' '.join(str(error).replace(chr(0), ' ').split())[:500]}"
         async with self._sessions.begin() as session:
-            delivery = await session.get_one(Delivery, delivery_id)
-            delivery.state = "unreadable"
-            delivery.error = f"{type(error).__name__}: {' '.join(str(error).replace(chr(0), ' ').split())[:500]}"
-        self._failures.pop(delivery_id, None)
+            await session.execute(
+                update(Delivery).where(Delivery.id == delivery_id).values(state="unreadable", error=said)
+            )
 
     def _start_reflex(self, incident_id: str) -> None:
         if self._on_opened is None:

@@ -38,6 +38,7 @@ class Candidate:
     alert: IncomingAlert
     component: str
     agent: str
+    delivery_id: int
     received_at: datetime
 
     @property
@@ -64,7 +65,7 @@ class KnownAlert:
     """An alert that has come before."""
 
     id: int | None
-    """None while it is only in the delivery that is being folded."""
+    """None while it is decided about but not written yet."""
     incident_id: str | None
 
 

@@ -124,28 +124,33 @@ class Inbox:
             task.exception()  # whoever waited has seen it; one that came too late has been replaced by the disk
 
     async def _store(self, arrival: Arrival) -> Accepted:
+        values = {
+            "source": arrival.source,
+            "delivery_key": arrival.delivery_key,
+            "received_at": arrival.received_at,
+            "content_type": arrival.content_type,
+            "headers": dict(arrival.headers),
+            "body": arrival.body,
+            "state": arrival.state,
+            "error": arrival.error,
+        }
         async with self._engine.connect() as connection:
-            found = (await connection.execute(_statement(arrival))).one()
+            found = (await connection.execute(_STORE, values)).one()
         return Accepted(Outcome.STORED if found.is_new else Outcome.DUPLICATE, found.id)
 
 
-def _statement(arrival: Arrival) -> Executable:
+def _statement() -> Executable:
     """Insert, or put a repetition back in the line: folding it again counts it and starts nothing."""
-    row = insert(Delivery).values(
-        source=arrival.source,
-        delivery_key=arrival.delivery_key,
-        received_at=arrival.received_at,
-        content_type=arrival.content_type,
-        headers=dict(arrival.headers),
-        body=arrival.body,
-        state=arrival.state,
-        error=arrival.error,
-    )
+    row = insert(Delivery)
     again = (Delivery.state == "folded") & (row.excluded.state == "stored")
     return row.on_conflict_do_update(
         index_elements=["source", "delivery_key"],
         set_={"state": case((again, "stored"), else_=Delivery.state)},
     ).returning(Delivery.id, literal_column("xmax = 0").label("is_new"))
+
+
+_STORE = _statement()
+"""Made once: putting it together costs more than running it."""
 
 
 def _brief(error: BaseException) -> str:

@@ -1,11 +1,11 @@
-"""Carries out the decisions about one delivery within its transaction: written together at its end, not one by one."""
+"""Carries out the decisions about some deliveries in one transaction: written together at its end, not one by one."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import BigInteger, any_, func, insert, literal, select, update
+from sqlalchemy import BigInteger, Integer, column, func, insert, literal, select, update
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -31,36 +31,36 @@ from reanimate.incidents.lifecycle import State
 
 __all__ = ["Ledger"]
 
+Identity = tuple[str, str, datetime, str]
+Repetition = tuple[Candidate, str | None]
+
 _ACTOR = "intake"
 _REPEAT_NOTED_EVERY = timedelta(hours=1)
 _TOLD_EACH = 20
-"""A delivery with more alerts than this for one incident gets one line for the rest: people read timelines."""
+"""Of more alerts than this for one incident at one moment, the rest share a line: people read timelines."""
 
 
 @dataclass
 class Ledger:
-    """What is known, kept up to date while the alerts of one delivery are decided about, and what is to be written."""
+    """What is known, kept up to date while alerts are decided about in order, and what is to be written."""
 
     session: AsyncSession
-    delivery_id: int
     now: datetime
     incidents: dict[str, OpenIncident]
-    alerts: dict[tuple[str, str, datetime, str], KnownAlert]
+    alerts: dict[Identity, KnownAlert]
     last_incident: dict[tuple[str, str], str]
-    rows: list[dict[str, Any]] = field(default_factory=list)
-    repeats: dict[int, tuple[Candidate, str | None]] = field(default_factory=dict)
+    rows: dict[Identity, dict[str, Any]] = field(default_factory=dict)
+    repeats: dict[int, list[Repetition]] = field(default_factory=dict)
+    """alert id → the repetitions of it."""
     joined: dict[str, list[Candidate]] = field(default_factory=dict)
     lines: dict[tuple[str, str], list[tuple[Candidate, str]]] = field(default_factory=dict)
     """(incident, kind) → the alerts to tell of, and why each is there."""
 
     @classmethod
-    async def load(
-        cls, session: AsyncSession, delivery_id: int, candidates: Sequence[Candidate], now: datetime
-    ) -> "Ledger":
+    async def load(cls, session: AsyncSession, candidates: Sequence[Candidate], now: datetime) -> "Ledger":
         """Read what deciding about `candidates` needs."""
         return cls(
             session,
-            delivery_id,
             now,
             incidents=await open_incidents(session),
             alerts=await known_alerts(session, candidates),
@@ -72,8 +72,7 @@ class Ledger:
         seen = Seen(self.alerts, self.last_incident)
         match folding.fold(candidate, list(self.incidents.values()), seen, window):
             case Repeat(alert_id, incident_id):
-                if alert_id is not None:  # else one delivery carried it twice, which is no repetition
-                    self.repeats[alert_id] = candidate, incident_id
+                self._repeat(candidate, alert_id, incident_id)
             case Joined(incident_id, why):
                 self._add(candidate, incident_id, why)
                 self.joined.setdefault(incident_id, []).append(candidate)
@@ -89,7 +88,7 @@ class Ledger:
     async def write(self) -> None:
         """Write down all that was decided."""
         if self.rows:
-            await self.session.execute(insert(Alert), self.rows)
+            await self.session.execute(insert(Alert), list(self.rows.values()))
         for incident_id, candidates in self.joined.items():
             await self._date(incident_id, candidates)
         if self.repeats:
@@ -132,21 +131,25 @@ class Ledger:
     def _keep(self, candidate: Candidate, incident_id: str | None) -> None:
         alert = candidate.alert
         self.alerts[identity(alert)] = KnownAlert(None, incident_id)
-        self.rows.append(
-            {
-                "delivery_id": self.delivery_id,
-                "incident_id": incident_id,
-                "source": alert.source,
-                "fingerprint": alert.fingerprint,
-                "status": alert.status.value,
-                "starts_at": alert.starts_at,
-                "ends_at": alert.ends_at,
-                "labels": _stored_labels(candidate),
-                "annotations": dict(alert.annotations),
-                "received_at": candidate.received_at,
-                "seen": 1,
-            }
-        )
+        self.rows[identity(alert)] = {
+            "delivery_id": candidate.delivery_id,
+            "incident_id": incident_id,
+            "source": alert.source,
+            "fingerprint": alert.fingerprint,
+            "status": alert.status.value,
+            "starts_at": alert.starts_at,
+            "ends_at": alert.ends_at,
+            "labels": _stored_labels(candidate),
+            "annotations": dict(alert.annotations),
+            "received_at": candidate.received_at,
+            "seen": 1,
+        }
+
+    def _repeat(self, candidate: Candidate, alert_id: int | None, incident_id: str | None) -> None:
+        if alert_id is not None:
+            self.repeats.setdefault(alert_id, []).append((candidate, incident_id))
+        elif (row := self.rows[identity(candidate.alert)])["delivery_id"] != candidate.delivery_id:
+            row["seen"] += 1  # within one delivery it is no repetition
 
     def _tell(self, incident_id: str, kind: str, candidate: Candidate, why: str) -> None:
         self.lines.setdefault((incident_id, kind), []).append((candidate, why))
@@ -165,15 +168,9 @@ class Ledger:
 
     async def _count_repeats(self) -> None:
         """Count repetitions. What still fires after its incident ended is worth a line, though not each time."""
-        counted = await self.session.execute(
-            update(Alert)
-            .where(Alert.id == any_(literal(list(self.repeats), ARRAY(BigInteger))))
-            .values(seen=Alert.seen + 1)
-            .returning(Alert.id, Alert.seen)
-            .execution_options(synchronize_session=False)
-        )
-        times: dict[int, int] = {row.id: row.seen for row in counted}
-        for alert_id, (candidate, incident_id) in self.repeats.items():
+        times = await self._seen_again()
+        for alert_id, repetitions in self.repeats.items():
+            candidate, incident_id = repetitions[-1]
             ended = incident_id is not None and incident_id not in self.incidents
             if incident_id is not None and ended and candidate.alert.status is AlertStatus.FIRING:
                 why = f"it still fires although the incident has ended; seen {times.get(alert_id)} times"
@@ -181,6 +178,22 @@ class Ledger:
         for incident_id in {incident_id for incident_id, kind in self.lines if kind == "alert.repeat"}:
             if await self._noted_lately(incident_id):
                 del self.lines[incident_id, "alert.repeat"]
+
+    async def _seen_again(self) -> dict[int, int]:
+        """Add to each alert's count; return alert id → how often it has been seen now."""
+        more = func.unnest(
+            literal(list(self.repeats), ARRAY(BigInteger)),
+            literal([len(repetitions) for repetitions in self.repeats.values()], ARRAY(Integer)),
+        ).table_valued(column("id", BigInteger), column("times", Integer))
+        more = more.render_derived(name="more")
+        counted = await self.session.execute(
+            update(Alert)
+            .where(Alert.id == more.c.id)
+            .values(seen=Alert.seen + more.c.times)
+            .returning(Alert.id, Alert.seen)
+            .execution_options(synchronize_session=False)
+        )
+        return {row.id: row.seen for row in counted}
 
     async def _noted_lately(self, incident_id: str) -> bool:
         noted: datetime | None = await self.session.scalar(
@@ -196,18 +209,29 @@ class Ledger:
             message = f"{alert.title} ({candidate.component}, from {alert.source}): {why}"
             await self._append(incident_id, kind, message, {**_shown(candidate), "why": why})
         if rest := told[_TOLD_EACH:]:
-            named = [{"fingerprint": c.alert.fingerprint, "component": c.component, "why": why} for c, why in rest]
-            await self._append(incident_id, kind, f"{len(rest)} more alerts of the same delivery", {"alerts": named})
+            named = [_named(candidate, why) for candidate, why in rest]
+            await self._append(incident_id, kind, f"{len(rest)} more alerts at the same moment", {"alerts": named})
 
     async def _append(self, incident_id: str, kind: str, message: str, data: dict[str, Any]) -> None:
-        data = {"delivery_id": self.delivery_id, **data}
         await timeline.append(self.session, incident_id, kind, message, actor=_ACTOR, now=self.now, data=data)
+
+
+def _named(candidate: Candidate, why: str) -> dict[str, Any]:
+    """Enough of an alert to find it among the alerts of the record."""
+    return {
+        "delivery_id": candidate.delivery_id,
+        "source": candidate.alert.source,
+        "fingerprint": candidate.alert.fingerprint,
+        "component": candidate.component,
+        "why": why,
+    }
 
 
 def _shown(candidate: Candidate) -> dict[str, Any]:
     """An alert as a timeline entry keeps it."""
     alert = candidate.alert
     return {
+        "delivery_id": candidate.delivery_id,
         "source": alert.source,
         "fingerprint": alert.fingerprint,
         "status": alert.status.value,

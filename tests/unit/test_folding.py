@@ -40,7 +40,7 @@ def candidate(
         labels=changes.pop("labels", {}),
         sender_group=changes.pop("sender_group", None),
     )
-    return replace(Candidate(alert, component, "agent", NOW), **changes)
+    return replace(Candidate(alert, component, "agent", 1, NOW), **changes)
 
 
 def incident(component: str = "vector:primary", *, age_s: float = 10, **changes: Any) -> OpenIncident:
