@@ -102,11 +102,18 @@ def readable(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, Mapping):
-        return ", ".join(f"{words(str(key))} {_inner(item)}" for key, item in value.items()) or "nothing"
+        return ", ".join(_pair(str(key), item) for key, item in value.items()) or "nothing"
     if isinstance(value, (list, tuple)):
         separator = "; " if any(isinstance(item, (Mapping, list, tuple)) for item in value) else ", "
         return separator.join(readable(item) for item in value) or "none"
     return str(value)
+
+
+def _pair(key: str, value: Any) -> str:
+    """Say one key with its value; the code's names for lengths of time end in `_s`."""
+    if key.endswith("_s") and isinstance(value, (int, float)):
+        return f"{words(key[:-2])} {duration(value)}"
+    return f"{words(key)} {_inner(value)}"
 
 
 def _inner(value: Any) -> str:

@@ -63,4 +63,5 @@ def test_readable__any_json_on_one_line() -> None:
     """Evidence of any shape reads without brackets and quotes."""
     assert readable({"size": 384, "exact": True, "alias": None}) == "size 384, exact yes, alias –"
     assert readable([{"share": 10, "of": [1, 2]}, {"share": 50}]) == "share 10, of (1, 2); share 50"
+    assert readable({"took_s": 15.81}) == "took 15.8 s"
     assert (readable([]), readable({})) == ("none", "nothing")
