@@ -1,4 +1,4 @@
-"""How commands speak: JSON for machines on standard output, tables for people, progress and errors on standard error."""
+"""How commands speak: JSON for machines and tables for people on standard output, the rest on standard error."""
 
 import asyncio
 import sys

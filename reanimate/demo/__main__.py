@@ -1,4 +1,4 @@
-"""`scripts/demo`: two real disasters, watched to their end. Every figure is measured; nothing is scripted to succeed."""
+"""`scripts/demo`: two real disasters, watched to their end. Every figure is measured, nothing is staged."""
 
 import asyncio
 import sys
@@ -10,7 +10,6 @@ from typing import Annotated, Any
 import httpx
 import typer
 from rich.markdown import Markdown
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.rule import Rule
 from rich.table import Table
 
@@ -18,6 +17,7 @@ from reanimate.backups.run import back_up, seed_replicas
 from reanimate.bootstrap import Services, open_services
 from reanimate.clock import utcnow
 from reanimate.commands.output import err, fail, print_json
+from reanimate.commands.progress import progress_bars
 from reanimate.demo.agent import Agent, Count
 from reanimate.demo.knowledge import DIMENSION, Passage, embed, passages
 from reanimate.demo.system import demo_home, kill_and_lose_disk, running_system
@@ -80,7 +80,7 @@ async def _demo(keep: bool, json: bool) -> bool:
         ):
             err.print(f"  {what:<16} {where}", highlight=False)
         err.print(Rule("2 · a knowledge base is loaded, backed up and copied to the replica"))
-        knowledge = passages(_PASSAGES)[:: max(1, len(passages(_PASSAGES)) // _PASSAGES)]
+        knowledge = _spread(passages(_PASSAGES))
         await _load_knowledge(addresses.gateway, knowledge)
         await _protect(services)
         agent = Agent(addresses.gateway, _ALIAS, knowledge)
@@ -106,8 +106,8 @@ async def _demo(keep: bool, json: bool) -> bool:
 async def _load_knowledge(gateway: str, knowledge: list[Passage]) -> None:
     """Load the passages through the gateway, as an agent would, into a collection reached by an alias."""
     err.print(
-        f"{len(knowledge):,} passages of Python's own documentation, embedded by hashing words into {DIMENSION} dimensions "
-        "(a stand-in: deterministic, no model)"
+        f"{len(knowledge):,} passages of Python's own documentation, embedded by hashing words into {DIMENSION} "
+        "dimensions (a stand-in: deterministic, no model)"
     )
     async with httpx.AsyncClient(base_url=gateway, timeout=30, trust_env=False) as client:
 
@@ -119,8 +119,7 @@ async def _load_knowledge(gateway: str, knowledge: list[Passage]) -> None:
         await call("PUT", f"/collections/{_COLLECTION}", {"vectors": {"size": DIMENSION, "distance": "Cosine"}})
         for field in ("kind", "module"):
             await call("PUT", f"/collections/{_COLLECTION}/index", {"field_name": field, "field_schema": "keyword"})
-        with _bar() as progress:
-            bar = progress.add_task("loading", total=len(knowledge))
+        with progress_bars() as report:
             for start in range(0, len(knowledge), 200):
                 batch = knowledge[start : start + 200]
                 points = [
@@ -128,32 +127,21 @@ async def _load_knowledge(gateway: str, knowledge: list[Passage]) -> None:
                     for number, passage in enumerate(batch, start=1)
                 ]
                 await call("PUT", f"/collections/{_COLLECTION}/points", {"points": points})
-                progress.advance(bar, len(batch))
+                report("load", start + len(batch), len(knowledge))
         alias = {"create_alias": {"collection_name": _COLLECTION, "alias_name": _ALIAS}}
         await call("POST", "/collections/aliases", {"actions": [alias]})
 
 
-def _bar() -> Progress:
-    columns = (
-        TextColumn("{task.description:<10}"),
-        BarColumn(),
-        TextColumn("{task.percentage:>3.0f} %"),
-        TimeElapsedColumn(),
-    )
-    return Progress(*columns, console=err)
+def _spread(found: list[Passage]) -> list[Passage]:
+    """Return as many passages as the demo loads, from all over what there is."""
+    return [found[number * len(found) // _PASSAGES] for number in range(_PASSAGES)]
 
 
 async def _protect(services: Services) -> None:
     """Take a backup of the primary, check it, and copy it to every replica."""
-    with _bar() as progress:
-        bars: dict[str, Any] = {}
-
-        def show(stage: str, done: int, total: int) -> None:
-            bars.setdefault(stage, progress.add_task(stage, total=total))
-            progress.update(bars[stage], completed=done, total=total)
-
-        manifest = await back_up(services, _ALIAS, target="primary", trigger="demo", on_progress=show)
-        await seed_replicas(services, manifest, on_progress=show)
+    with progress_bars() as report:
+        manifest = await back_up(services, _ALIAS, target="primary", trigger="demo", on_progress=report)
+        await seed_replicas(services, manifest, on_progress=report)
     size = sum(part.size for part in manifest.parts)
     err.print(f"backup {manifest.id}: {manifest.exact_count:,} points, {size / 1e6:.1f} MB, read back and checked")
 
@@ -247,8 +235,8 @@ def _print_story(story: Story, postmortem: str) -> None:
     err.print(Markdown(postmortem))
     agent = story.agent
     err.print(
-        f"\nthe agent meanwhile: {agent.asked} questions, {agent.answered} answered, {agent.degraded} of them degraded, "
-        f"{agent.failed} failed, slowest {agent.slowest_s:.2f} s {agent.first_failure}",
+        f"\nthe agent meanwhile: {agent.asked} questions, {agent.answered} answered, "
+        f"{agent.degraded} of them degraded, {agent.failed} failed, slowest {agent.slowest_s:.2f} s {agent.first_failure}",
         highlight=False,
     )
 
@@ -275,8 +263,8 @@ def _print_end(stories: list[Story], count: Count) -> None:
     err.print(table)
     err.print("detected: fault to incident; contained, recovered: incident to then", style="dim")
     err.print(
-        f"the agent in all: {count.asked} asked, {count.answered} answered, {count.degraded} degraded, {count.failed} failed, "
-        f"slowest {count.slowest_s:.2f} s",
+        f"the agent in all: {count.asked} asked, {count.answered} answered, {count.degraded} degraded, "
+        f"{count.failed} failed, slowest {count.slowest_s:.2f} s",
         highlight=False,
     )
     for story in stories:

@@ -72,15 +72,7 @@ async def running_system(home: Path, *, keep: bool) -> AsyncIterator[Addresses]:
     _run(["down"], quiet=True)  # what an earlier run with --keep left
     _fresh(home)
     log = home / "demo-up.log"
-    with log.open("wb") as sink:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "reanimate.cli", "up"],
-            stdin=subprocess.DEVNULL,
-            stdout=sink,
-            stderr=sink,
-            start_new_session=True,
-            preexec_fn=None if keep else die_with_parent(signal.SIGTERM),
-        )
+    process = _spawn_up(log, keep)
     try:
         await _ready(process, home, log)
         yield Addresses.load(home)
@@ -91,11 +83,25 @@ async def running_system(home: Path, *, keep: bool) -> AsyncIterator[Addresses]:
         await _stop(process)
 
 
+def _spawn_up(log: Path, keep: bool) -> subprocess.Popen[bytes]:
+    """Start `reanimate up`; it ends with the demo, however that ends, unless it is to be kept."""
+    with log.open("wb") as sink:
+        return subprocess.Popen(
+            [sys.executable, "-m", "reanimate.cli", "up"],
+            stdin=subprocess.DEVNULL,
+            stdout=sink,
+            stderr=sink,
+            start_new_session=True,
+            preexec_fn=None if keep else die_with_parent(signal.SIGTERM),
+        )
+
+
 async def _ready(process: subprocess.Popen[bytes], home: Path, log: Path) -> None:
     async with asyncio.timeout(_READY_S):
         while not await asyncio.to_thread(_is_ready):
             if process.poll() is not None:
-                raise ServerFailed(f"reanimate up ended: {log.read_text(errors='replace')[-2000:]}")
+                said = await asyncio.to_thread(log.read_text, errors="replace")
+                raise ServerFailed(f"reanimate up ended: {said[-2000:]}")
             await asyncio.sleep(0.3)
 
 
