@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from reanimate.clock import utcnow
-from reanimate.watch.alarm import Alarm
+from reanimate.watch.accusation import data_alarm, data_fingerprint, down_alarm, down_fingerprint
 from reanimate.watch.blindness import Blindness
 from reanimate.watch.data_judge import DataState
 from reanimate.watch.data_vigil import DataVigil, WatchedCollection
@@ -203,26 +203,10 @@ class Watch:
 
     def _raise_down(self, vigil: Vigil) -> None:
         dependency, standing = vigil.dependency, vigil.standing
-        first = standing.first_failure
-        now = time.monotonic()
-        flapping = is_flapping(standing, now, dependency.rules)
-        changes = {"flapping": f"{len(standing.changes)} changes in {dependency.rules.flap_window_s:g} s"}
-        how = standing.failures[-1].detail if standing.failures else "no answer"
-        evidence = [sample.as_evidence(f"probe {dependency.shown_url}") for sample in standing.failures]
-        self.desk.fire(
-            Alarm(
-                fingerprint=down_fingerprint(dependency),
-                subject=dependency.key,
-                starts_at=first.at if first else utcnow(),
-                labels=dependency.labels,
-                annotations={
-                    "summary": f"{dependency.key} does not answer at {dependency.shown_url}: {how}",
-                    **(changes if flapping else {}),
-                },
-                evidence=(*evidence, *self._observed_lately(dependency)),
-            ),
-            utcnow(),
-        )
+        flapping = is_flapping(standing, time.monotonic(), dependency.rules)
+        observed = self._observed_lately(dependency)
+        now = utcnow()
+        self.desk.fire(down_alarm(dependency, standing, observed, flapping=flapping, now=now), now)
 
     def _observed_lately(self, dependency: Dependency) -> list[dict[str, Any]]:
         since = time.monotonic() - OBSERVATION_COUNTS_S
@@ -275,31 +259,16 @@ class Watch:
             self.desk.fire(alarm.with_evidence(tuple(watched.outcome.as_evidence()), data=note), utcnow())
 
     def _raise_data(self, vigil: Vigil, watched: WatchedCollection) -> None:
-        state, outcome = watched.standing.state, watched.outcome
-        fingerprint = data_fingerprint(vigil.dependency, watched.name, state)
-        if fingerprint in self.desk.firing or outcome is None:
+        dependency, standing, outcome = vigil.dependency, watched.standing, watched.outcome
+        if outcome is None or data_fingerprint(dependency, watched.name, standing.state) in self.desk.firing:
             return
-        fault = "knowledge_base_deleted" if state is DataState.LOST else "vector_database_down"
-        found = "; ".join(f"{loss.check}: {loss.found}, expected {loss.expected}" for loss in outcome.losses)
-        self.desk.fire(
-            Alarm(
-                fingerprint=fingerprint,
-                subject=vigil.dependency.key,
-                starts_at=watched.standing.bad_since or outcome.at,
-                labels={**vigil.dependency.labels, "fault": fault, "collection": watched.name},
-                annotations={
-                    "summary": f"{watched.name} on {vigil.dependency.key}: {found or outcome.detail}",
-                    "backup": watched.manifest.id,
-                },
-                evidence=(*outcome.as_evidence(), *self._observed_lately(vigil.dependency)),
-            ),
-            utcnow(),
+        alarm = data_alarm(
+            dependency,
+            watched.name,
+            watched.manifest.id,
+            standing.state,
+            outcome,
+            self._observed_lately(dependency),
+            since=standing.bad_since or outcome.at,
         )
-
-
-def down_fingerprint(dependency: Dependency) -> str:
-    return f"watch:{dependency.key}:down"
-
-
-def data_fingerprint(dependency: Dependency, collection: str, state: DataState) -> str:
-    return f"watch:{dependency.key}:{'data' if state is DataState.LOST else 'reads'}:{collection}"
+        self.desk.fire(alarm, utcnow())

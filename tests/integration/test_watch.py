@@ -140,7 +140,7 @@ async def test_watch__observation_makes_it_look_at_once(tmp_path: Path, free_por
         assert (await observe(rig, "refused")).status_code == 202
         fired = await until(lambda: rig.of("vector:t0"), within=3, saying=rig.log)
         print(f"\nobservation to alert: {fired[0]['at'] - at:.3f} s")
-        assert fired[0]["at"] - at < 0.6
+        assert fired[0]["at"] - at < 1.0
         assert "gateway" in {one["check"] for one in fired[0]["data"]["evidence"]}
 
 
@@ -253,7 +253,7 @@ async def test_watch__blind(namespace: tuple[str, ...], tmp_path: Path, free_por
         subprocess.run([*namespace, "ip", "link", "set", "lo", state], check=True)
 
     with running(tmp_path, free_port, 2, prefix=namespace) as rig:
-        await until(lambda: "vector:t1 is up" in rig.log() and "part:web is up" in rig.log(), saying=rig.log)
+        await until(lambda: "vector:t1 is up" in rig.log() and "part:web is up" in rig.log(), within=60, saying=rig.log)
         await asyncio.sleep(1)
         loopback("down")
         at = time.monotonic()

@@ -65,7 +65,7 @@ class Stores:
         assert self.manifest is not None
         await restore_and_switch(self.primary, self.catalog, self.manifest, restore_name("kb-1", utcnow()))
 
-    async def data_is(self, state: str, target: str = "primary", *, within: float = 10.0) -> None:
+    async def data_is(self, state: str, target: str = "primary", *, within: float = 30.0) -> None:
         """Wait until the watch believes the data of that target to be in that state."""
         deadline = time.monotonic() + within
         while True:
@@ -86,7 +86,7 @@ class Stores:
 @pytest.fixture
 async def stores(tmp_path: Path, free_port: Callable[[], int]) -> AsyncIterator[Stores]:
     with running(tmp_path, free_port, standbys=True, config={"data_interval_s": 1.0}) as rig:
-        await ready(rig, within=30)
+        await ready(rig)
         async with httpx.AsyncClient(timeout=10, trust_env=False) as http:
             yield Stores(
                 rig,

@@ -126,7 +126,7 @@ class Rig:
 
 
 async def until(
-    found: Callable[[], Any], *, within: float = 10.0, saying: Callable[[], str] = lambda: "it did not happen"
+    found: Callable[[], Any], *, within: float = 20.0, saying: Callable[[], str] = lambda: "it did not happen"
 ) -> Any:
     """Return what `found` returns once that is true."""
     deadline = time.monotonic() + within
@@ -143,7 +143,7 @@ async def status(rig: Rig) -> Json:
         return answer
 
 
-async def ready(rig: Rig, *, within: float = 15.0) -> None:
+async def ready(rig: Rig, *, within: float = 60.0) -> None:
     """Wait until the watch has seen every dependency up."""
     deadline = time.monotonic() + within
     while True:
