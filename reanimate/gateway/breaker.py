@@ -126,12 +126,13 @@ class Health:
     gateway's own probes take the whole target out, since writes are refused then.
     """
 
-    __slots__ = ("missing", "names", "served", "whole", "why")
+    __slots__ = ("missing", "names", "served", "trouble", "whole", "why")
 
     def __init__(self) -> None:
         self.whole = Breaker()
         self.why = ""
-        """What last went wrong with the whole, in words."""
+        """What last went wrong with the whole, in words for the log and for errors."""
+        self.trouble: Trouble | None = None
         self.names: dict[str, Breaker] = {}
         self.missing: set[str] = set()
         """Names that another target has and this one does not."""

@@ -3,7 +3,7 @@
 from collections import Counter, deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
@@ -53,9 +53,10 @@ class _Bucket:
 class Figures:
     """Counts by second. A request counts in the second in which it ended, an attempt at a target when it began."""
 
-    def __init__(self, clock: Callable[[], datetime]) -> None:
+    def __init__(self, clock: Callable[[], float]) -> None:
+        """Take the time from `clock`, in seconds of the epoch."""
         self._clock = clock
-        self.started_at = clock()
+        self.started_at = datetime.fromtimestamp(clock(), UTC)
         self._buckets: deque[_Bucket] = deque()
         self._past = _Bucket(0)
         """Everything that is older than the buckets."""
@@ -84,8 +85,8 @@ class Figures:
 
         Counts are by whole seconds: what happened in the second of `asked` is in.
         """
-        now = self._clock()
-        start = max(self.started_at, datetime.fromtimestamp(now.timestamp() - HOUR_S, UTC), asked or self.started_at)
+        now = datetime.fromtimestamp(self._clock(), UTC)
+        start = max(self.started_at, now - timedelta(seconds=HOUR_S), asked or self.started_at)
         total = _Bucket(0)
         self._bucket()
         for bucket in self._buckets:
@@ -101,7 +102,7 @@ class Figures:
         return _figures(total)
 
     def _bucket(self) -> _Bucket:
-        second = int(self._clock().timestamp())
+        second = int(self._clock())
         if self._buckets and self._buckets[-1].second >= second:
             return self._buckets[-1]
         while self._buckets and self._buckets[0].second < second - HOUR_S:

@@ -85,7 +85,7 @@ class Fleet:
     def went_wrong(self, target: Target, trouble: Trouble, detail: str) -> None:
         """The whole server failed: it refused a connection, or failed a probe."""
         health = self.health[target.name]
-        health.why = detail
+        health.why, health.trouble = detail, trouble
         if health.whole.failed(self._time(), certain=trouble is Trouble.REFUSED):
             self.out_since[target.name] = utcnow()
             log.warning("target %s is out: %s", target.name, detail)

@@ -6,6 +6,7 @@ import gc
 import logging
 import signal
 import socket
+import time
 from collections.abc import Coroutine, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -16,7 +17,6 @@ import aiohttp
 import uvicorn
 
 from reanimate.addresses import Addresses
-from reanimate.clock import utcnow
 from reanimate.config import Settings
 from reanimate.errors import ConfigInvalid, NotFound
 from reanimate.gateway.control import Control
@@ -92,7 +92,7 @@ def _listener(app: Any) -> _Listener:
     return _Listener(
         uvicorn.Config(
             app, http="httptools", ws="none", lifespan="off", log_config=None, log_level="error", access_log=False,
-            server_header=False, date_header=False, timeout_keep_alive=75, backlog=_BACKLOG,
+            server_header=False, proxy_headers=False, date_header=False, timeout_keep_alive=75, backlog=_BACKLOG,
             timeout_graceful_shutdown=_FINISH_WITHIN_S,
         )
     )  # fmt: skip
@@ -135,7 +135,7 @@ async def serve(settings: Settings, addresses: Addresses, secrets: Secrets) -> N
         fleet = Fleet(targets, observations)
         switchboard = Switchboard(home / "switches.json", secrets.control_key, tuple(fleet.targets))
         switchboard.load()
-        figures = Figures(utcnow)
+        figures = Figures(time.time)
         totals = Totals(home / "totals.json")
         stack.callback(totals.save)
         control_plane = ControlPlane(

@@ -7,7 +7,6 @@ late but not lost. Only when every target that still owes an answer is known to 
 import asyncio
 import contextlib
 import random
-import re
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass, field
 
@@ -27,7 +26,15 @@ _BODY_LIMIT = 16 * 1024 * 1024
 _TICK_S = 0.05
 """How often a read that waits looks up: has the client gone, is the target out, is it time to ask another."""
 _LONGEST_S = 30.0
-_NOT_FOR_A_HEADER = re.compile(r"[^\x20-\x7e]")
+_SHORTLY = {
+    Trouble.REFUSED: "{} refused",
+    Trouble.RESET: "{} broke the connection",
+    Trouble.CUT: "{} broke off within its answer",
+    Trouble.TIMEOUT: "{} hung",
+    Trouble.HTTP: "{} answered with an error",
+    Trouble.MISSING: "collection missing on {}",
+}
+"""What the client reads in `X-Reanimate-Degraded`."""
 
 
 @dataclass(slots=True)
@@ -204,7 +211,7 @@ class Reads:
         reason = self._why_degraded(course, answer)
         headers = [*answer.headers, (b"x-reanimate-target", answer.target.name.encode())]
         if reason is not None:
-            headers.append((b"x-reanimate-degraded", _NOT_FOR_A_HEADER.sub("?", reason).encode()))
+            headers.append((b"x-reanimate-degraded", reason.encode("ascii", "replace")))
         request = course.request
         await request.start(answer.status, headers)
         if answer.rest is None:
@@ -252,17 +259,17 @@ class Reads:
             return None
         for target, failure in course.failures:
             if target == primary:
-                missing = failure.trouble is Trouble.MISSING
-                return f"collection missing on {primary}" if missing else f"{primary} {failure.detail}"
+                return _SHORTLY[failure.trouble].format(primary)
         if any(attempt.target.name == primary for attempt in course.pending):
-            return f"{primary} gave no answer within {self._hang_limit_s:g} s"
+            return _SHORTLY[Trouble.TIMEOUT].format(primary)
         if primary in course.plan.held or course.plan.weights[0] < 100:
             return "switched by control plane"
         match self._fleet.standing(primary, course.route.name):
             case Standing.MISSING:
-                return f"collection missing on {primary}"
+                return _SHORTLY[Trouble.MISSING].format(primary)
             case Standing.OUT if self._fleet.is_out(self._fleet.primary):
-                return f"{primary} is out: {self._fleet.health[primary].why}"
+                trouble = self._fleet.health[primary].trouble or Trouble.TIMEOUT
+                return f"{primary} is out: {_SHORTLY[trouble].format(primary)}"
             case _:
                 return f"{primary} is passed over after failures"
 

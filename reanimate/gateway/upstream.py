@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import zlib
 from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass
@@ -94,15 +95,17 @@ def _words(error: BaseException) -> str:
     return str(error) or type(error).__name__
 
 
+def _os_words(error: OSError) -> str:
+    return os.strerror(error.errno) if error.errno else _words(error)
+
+
 def _name_failure(error: Exception, target: Target) -> TargetFailed:
     """Tell apart what a failed request means: was anything sent, did anything come back."""
     match error:
         case aiohttp.ConnectionTimeoutError():
             return TargetFailed(Trouble.REFUSED, f"no connection to {target.url} in time")
         case aiohttp.ClientConnectorError():
-            return TargetFailed(
-                Trouble.REFUSED, f"no connection to {target.url}: {error.os_error.strerror or error.os_error}"
-            )
+            return TargetFailed(Trouble.REFUSED, f"no connection to {target.url}: {_os_words(error.os_error)}")
         case aiohttp.ClientPayloadError():
             return TargetFailed(Trouble.CUT, f"broke off within the answer: {_words(error)}")
         case aiohttp.ClientResponseError():

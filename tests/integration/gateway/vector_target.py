@@ -175,7 +175,7 @@ class VectorTarget:
                 return response
             try:
                 await response.write(BIG)
-            except ConnectionError:
+            except (ConnectionError, asyncio.CancelledError):
                 self.left += 1
                 raise
         return response
