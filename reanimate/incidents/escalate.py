@@ -82,7 +82,8 @@ async def _undo(services: Services, incident: Incident, step: StepRecord, actor:
     async with services.sessions.begin() as session:
         await session.execute(update(StepRecord).where(StepRecord.id == step.id).values(state="undone"))
         if evidence is not None or kind == "note":
-            data = {"phase": step.phase, "step": step.step, "action": step.action, "evidence": evidence or {}}
+            data = {"phase": step.phase, "step": step.step, "action": step.action, "ordinal": step.ordinal}
+            data |= {"evidence": evidence or {}}
             await timeline.append(session, incident.id, kind, said, actor=actor, now=utcnow(), data=data)
 
 

@@ -354,12 +354,16 @@ async def _end_action(
             .where(StepRecord.id == context.record_id)
             .values(state=state, ended_at=now, evidence=evidence, error=str(error) if error else None)
         )
-        said = {"done": "done", "skipped": f"skipped: {evidence.get('skipped')}", "failed": f"failed: {error}"}[state]
+        said = {
+            "done": ACTIONS[call.action].said(evidence) if state == "done" else "",
+            "skipped": f"{call.action} skipped: {evidence.get('skipped')}",
+            "failed": f"{call.action} failed: {error}",
+        }[state]
         await timeline.append(
             session,
             context.incident.id,
             f"step.{state}",
-            f"{step}: {call.action} {said}",
+            f"{step}: {said}",
             actor=context.actor,
             now=now,
             data={

@@ -12,7 +12,7 @@ from reanimate.clock import utcnow
 from reanimate.db.tables import Incident, StepRecord
 from reanimate.incidents import timeline
 
-__all__ = ["Action", "ActionContext", "NoParams", "Outcome", "Params", "target_of"]
+__all__ = ["Action", "ActionContext", "Evidence", "NoParams", "Outcome", "Params", "target_of"]
 
 Evidence = dict[str, Any]
 
@@ -118,6 +118,10 @@ class Action(Generic[P]):
     async def act(self, context: ActionContext[P]) -> Evidence:
         """Do it, and return the evidence."""
         raise TypeError(f"action {self.name} does nothing")
+
+    def said(self, evidence: Evidence) -> str:
+        """Say in a few words what came of it, for the timeline."""
+        return f"{self.name} done"
 
     async def check_after(self, context: ActionContext[P], evidence: Evidence) -> Evidence:
         """Look whether it worked; return further evidence or raise CheckFailed."""

@@ -15,7 +15,7 @@ from reanimate.incidents.impact import gateway_figures
 from reanimate.incidents.look import expected_manifests, look, names_of
 from reanimate.incidents.severity import RTO, Impact, Severity, Users, severity_of
 from reanimate.incidents.triage import Claim, Finding, TargetProbe, impact_of, triage
-from reanimate.runbooks.action import Action, ActionContext, NoParams
+from reanimate.runbooks.action import Action, ActionContext, Evidence, NoParams
 
 __all__ = ["AssessImpact", "IdentifyFault", "SetPriority", "claims_of", "findings_of"]
 
@@ -68,6 +68,9 @@ class IdentifyFault(Action[NoParams]):
     name = "identify_fault"
     time_limit_s = 30.0
 
+    def said(self, evidence: Evidence) -> str:
+        return ", ".join(f"{item['fault']} at {item['component']}" for item in evidence["faults"])
+
     async def act(self, context: ActionContext[NoParams]) -> dict[str, Any]:
         probes = await look(context.services)
         known = await findings_of(context.services, context.incident.id)
@@ -94,6 +97,9 @@ class AssessImpact(Action[NoParams]):
 
     name = "assess_impact"
     time_limit_s = 30.0
+
+    def said(self, evidence: Evidence) -> str:
+        return f"{evidence['impact']} for {evidence['users']} users: {evidence['why']}"
 
     async def act(self, context: ActionContext[NoParams]) -> dict[str, Any]:
         findings = sorted(
@@ -129,6 +135,9 @@ class SetPriority(Action[NoParams]):
 
     name = "set_priority"
     time_limit_s = 15.0
+
+    def said(self, evidence: Evidence) -> str:
+        return f"{evidence['severity']}, {evidence['rto_s']:.0f} s to recover"
 
     async def act(self, context: ActionContext[NoParams]) -> dict[str, Any]:
         async with context.services.sessions.begin() as session:

@@ -14,7 +14,7 @@ from reanimate.db.tables import Incident
 from reanimate.errors import CheckFailed, VerificationFailed
 from reanimate.incidents.impact import gateway_figures
 from reanimate.incidents.look import expected_manifests, look_at, names_of
-from reanimate.runbooks.action import Action, ActionContext, NoParams, Outcome, Params, target_of
+from reanimate.runbooks.action import Action, ActionContext, Evidence, NoParams, Outcome, Params, target_of
 from reanimate.runbooks.actions.people import order_notice
 from reanimate.vector.probes import probe_data, probe_liveness
 
@@ -40,6 +40,9 @@ class WaitForTarget(Action[Patience]):
 
     def limit_s(self, params: Patience) -> float:
         return params.limit_s + 10.0
+
+    def said(self, evidence: Evidence) -> str:
+        return f"the server answers after {evidence['waited_s']:g} s, version {evidence['version']}"
 
     async def act(self, context: ActionContext[Patience]) -> dict[str, Any]:
         server = context.services.vector(context.target)
@@ -99,6 +102,12 @@ class RestoreCollections(Action[NoParams]):
     def describe(self, incident: Incident, params: NoParams) -> str:
         names = ", ".join(incident.scope.get("collections") or ["every collection that is missing or damaged"])
         return f"restore {names} on {target_of(incident)} from the newest good backup, under new names"
+
+    def said(self, evidence: Evidence) -> str:
+        return "; ".join(
+            f"{item['collection']} restored as {item['new_name']}: {item['points']:,} points from {item['backup_id']}"
+            for item in evidence["restores"]
+        )
 
     async def check_before(self, context: ActionContext[NoParams]) -> Outcome | None:
         if context.progress.get("restores"):
@@ -164,6 +173,10 @@ class SwitchAliases(Action[NoParams]):
     destructive = True
     undoes = "points the aliases where they pointed before"
 
+    def said(self, evidence: Evidence) -> str:
+        moved = [pair for item in evidence["switched"].values() for pair in item["after"].items()]
+        return "; ".join(f"{alias} points at {name}" for alias, name in moved)
+
     async def _restores(self, context: ActionContext[NoParams]) -> list[dict[str, Any]]:
         return await context.earlier(RestoreCollections.name, "restores")
 
@@ -199,6 +212,9 @@ class VerifyCollections(Action[NoParams]):
 
     name = "verify_collections"
     time_limit_s = 600.0
+
+    def said(self, evidence: Evidence) -> str:
+        return f"all {evidence['checks']} checks passed on {evidence['target']}"
 
     async def act(self, context: ActionContext[NoParams]) -> dict[str, Any]:
         restored = {item["backup_id"]: item for item in await context.earlier(RestoreCollections.name, "restores")}

@@ -9,7 +9,7 @@ from reanimate.incidents import record, timeline
 from reanimate.incidents.impact import gateway_figures
 from reanimate.incidents.postmortem import render
 from reanimate.incidents.views import incident_view
-from reanimate.runbooks.action import Action, ActionContext, NoParams
+from reanimate.runbooks.action import Action, ActionContext, Evidence, NoParams
 
 __all__ = ["AnalyseCause", "ImproveMonitoring", "UpdateDocuments"]
 
@@ -35,6 +35,9 @@ class AnalyseCause(Action[NoParams]):
     name = "analyse_cause"
     time_limit_s = 30.0
 
+    def said(self, evidence: Evidence) -> str:
+        return f"most likely {evidence['most_likely']}"
+
     async def act(self, context: ActionContext[NoParams]) -> dict[str, Any]:
         since = context.incident.fault_at or context.incident.opened_at
         figures = await gateway_figures(context.services, since)
@@ -54,6 +57,9 @@ class UpdateDocuments(Action[NoParams]):
 
     name = "update_documents"
     time_limit_s = 30.0
+
+    def said(self, evidence: Evidence) -> str:
+        return f"written to {evidence['key']}"
 
     async def act(self, context: ActionContext[NoParams]) -> dict[str, Any]:
         written = await _write_postmortem(context)
@@ -75,6 +81,9 @@ class ImproveMonitoring(Action[NoParams]):
 
     name = "improve_monitoring"
     time_limit_s = 30.0
+
+    def said(self, evidence: Evidence) -> str:
+        return f"first seen by {evidence['first_seen_by']}; {len(evidence['proposals'])} proposals"
 
     async def act(self, context: ActionContext[NoParams]) -> dict[str, Any]:
         async with context.services.sessions() as session:

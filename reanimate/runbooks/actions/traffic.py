@@ -9,7 +9,7 @@ from reanimate.db.tables import Incident
 from reanimate.errors import CheckFailed, Unreachable
 from reanimate.incidents.impact import gateway_figures
 from reanimate.incidents.look import look_at
-from reanimate.runbooks.action import Action, ActionContext, NoParams, Outcome, Params, target_of
+from reanimate.runbooks.action import Action, ActionContext, Evidence, NoParams, Outcome, Params, target_of
 from reanimate.switches import holds
 from reanimate.switches.document import Claim
 from reanimate.switches.publish import Obeyed, wait_until_obeyed
@@ -64,6 +64,12 @@ def _said(obeyed: Obeyed) -> dict[str, Any]:
     return {"seq": obeyed.seq, "obeyed_after_ms": obeyed.acked_ms, "not_reached": obeyed.silent}
 
 
+def _by(evidence: Evidence) -> str:
+    """Say which gateways obey, and which were not reached."""
+    obeys = [f"{name} obeys after {after:.0f} ms" for name, after in evidence["obeyed_after_ms"].items()]
+    return "; " + ", ".join(obeys + [f"{name} was not reached" for name in evidence["not_reached"]])
+
+
 async def _lift(context: ActionContext[Any], claims: list[Claim], reason: str) -> dict[str, Any]:
     async with context.services.sessions.begin() as session:
         for claim in claims:
@@ -84,6 +90,9 @@ class MoveReadsAway(Action[Extent]):
 
     def describe(self, incident: Incident, params: Extent) -> str:
         return f"move the reads of {', '.join(_scopes(incident, params.per_collection))} to a healthy target"
+
+    def said(self, evidence: Evidence) -> str:
+        return f"reads no longer go to {', '.join(evidence['scopes'])}{_by(evidence)}"
 
     async def check_before(self, context: ActionContext[Extent]) -> Outcome | None:
         others = [target.name for target in context.services.settings.vector.targets if target.name != context.target]
@@ -117,6 +126,9 @@ class HoldWrites(Action[Extent]):
 
     def describe(self, incident: Incident, params: Extent) -> str:
         return f"refuse writes to {', '.join(_scopes(incident, params.per_collection))} with 503 and Retry-After"
+
+    def said(self, evidence: Evidence) -> str:
+        return f"writes to {', '.join(evidence['scopes'])} wait{_by(evidence)}"
 
     async def check_before(self, context: ActionContext[Extent]) -> Outcome | None:
         if context.services.settings.vector.target(context.target).role == "primary":
@@ -159,6 +171,11 @@ class ReturnReads(Action[Shares]):
 
     def limit_s(self, params: Shares) -> float:
         return 60.0 + len(params.steps) * (params.dwell_s + 15.0)
+
+    def said(self, evidence: Evidence) -> str:
+        return "reads are back: " + ", ".join(
+            f"{item['share']} % with {item['requests']} reads, {item['failures']} failed" for item in evidence["steps"]
+        )
 
     async def act(self, context: ActionContext[Shares]) -> dict[str, Any]:
         reached = int(context.progress.get("share", 0))
@@ -208,6 +225,9 @@ class LiftHolds(Action[NoParams]):
     name = "lift_holds"
     time_limit_s = 30.0
     undoes = "nothing: holding again is the work of containment"
+
+    def said(self, evidence: Evidence) -> str:
+        return f"all holds of this incident are lifted{_by(evidence)}"
 
     async def act(self, context: ActionContext[NoParams]) -> dict[str, Any]:
         async with context.services.sessions.begin() as session:
