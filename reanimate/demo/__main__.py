@@ -236,7 +236,8 @@ def _print_story(story: Story, postmortem: str) -> None:
     agent = story.agent
     err.print(
         f"\nthe agent meanwhile: {agent.asked} questions, {agent.answered} answered, "
-        f"{agent.degraded} of them degraded, {agent.failed} failed, slowest {agent.slowest_s:.2f} s {agent.first_failure}",
+        f"{agent.degraded} of them degraded, {agent.failed} failed, slowest "
+        f"{agent.slowest_s:.2f} s {agent.first_failure}",
         highlight=False,
     )
 
