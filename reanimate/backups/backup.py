@@ -1,6 +1,5 @@
 """Take a backup: snapshot every shard, fetch, check, read back, store, publish; only then remove it from the server."""
 
-import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -12,13 +11,13 @@ from reanimate.backups.catalog import Catalog, backup_prefix, new_backup_id
 from reanimate.backups.comparison import count_points
 from reanimate.backups.facts import SnapshotFacts, read_facts
 from reanimate.backups.manifest import LiveCounts, Manifest, Part, Server
+from reanimate.backups.parts import check_part
 from reanimate.backups.scratch import require_room, scratch_folder
 from reanimate.backups.unfinished import Unfinished, sweep
 from reanimate.clock import utcnow
 from reanimate.config import BackupSettings
 from reanimate.errors import Damaged, NotFound, ReanimateError, Refused
-from reanimate.vector.archive import inspect_archive
-from reanimate.vector.config import Json, payload_schema, refuse_custom_sharding, vector_shapes
+from reanimate.vector.config import Json, payload_schema, refuse_custom_sharding
 from reanimate.vector.server import VectorServer
 from reanimate.vector.snapshots import ShardSnapshot, create_shard_snapshot, delete_shard_snapshot
 from reanimate.vector.transfers import TransferLimits, download_shard_snapshot
@@ -207,21 +206,9 @@ async def _check(
     Raises:
         Damaged: cut, not a snapshot, of another vector config, or unreadable.
     """
-    expected = vector_shapes(source.info["config"])
     for shard in fetched:
-        archive = await asyncio.to_thread(inspect_archive, shard.file)
-        if archive.rocksdb_relics:
-            raise Damaged(
-                f"the snapshot of {source.collection!r} shard {shard.shard_id} holds segments of an old format "
-                f"({archive.rocksdb_relics[0]}) that no current server can load",
-                hint="let the server rewrite them: upgrade it to 1.17 and start it once",
-            )
-        found = {name: (shape["size"], shape["distance"].lower()) for name, shape in archive.vectors.items()}
-        if found and found != expected:
-            raise Damaged(
-                f"the snapshot of {source.collection!r} shard {shard.shard_id} holds vectors {found}, "
-                f"the collection says {expected}"
-            )
+        what = f"the snapshot of {source.collection!r} shard {shard.shard_id}"
+        await check_part(shard.file, source.info["config"], what)
     return await read_facts(
         {shard.shard_id: shard.file for shard in fetched},
         scratch / "unpacked",

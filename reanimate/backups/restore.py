@@ -18,6 +18,7 @@ from reanimate.backups.aliases import AliasSwitch, plan_switch, switch_aliases, 
 from reanimate.backups.blobs import fetch_file
 from reanimate.backups.catalog import Catalog
 from reanimate.backups.manifest import Manifest, Part, restore_name
+from reanimate.backups.parts import check_part
 from reanimate.backups.plan import RestorePlan, plan_restore, version_problem
 from reanimate.backups.scratch import require_room, scratch_folder
 from reanimate.backups.verification import Verification, verify
@@ -157,7 +158,7 @@ async def _load(
     progress("create", 1, 1)
     for part in manifest.parts:
         file = scratch / f"shard-{part.shard_id}.snapshot"
-        await _staged(about, "download", _fetch(catalog, part, file, progress))
+        await _staged(about, "download", _fetch(catalog, manifest, part, file, progress))
         await _staged(
             about,
             "upload",
@@ -187,8 +188,8 @@ async def _create(server: VectorServer, name: str, body: Json, manifest: Manifes
         raise Refused(f"the new collection has the shards {found}, the backup has {needed}")
 
 
-async def _fetch(catalog: Catalog, part: Part, file: Path, progress: Progress) -> None:
-    """Bring a part here and hash it before the server sees it: a server takes damaged files with a 200."""
+async def _fetch(catalog: Catalog, manifest: Manifest, part: Part, file: Path, progress: Progress) -> None:
+    """Bring a part here and check it before the server sees it: a server takes damaged files with a 200."""
     require_room(file.parent, part.size, f"the part {part.blob}")
     await fetch_file(
         catalog.store,
@@ -198,6 +199,7 @@ async def _fetch(catalog: Catalog, part: Part, file: Path, progress: Progress) -
         sha256=part.sha256,
         on_progress=lambda done, total: progress("download", done, total),
     )
+    await check_part(file, manifest.config, f"the part {part.blob}")
 
 
 async def _settle(server: VectorServer, name: str, manifest: Manifest, options: RestoreOptions) -> None:

@@ -83,7 +83,12 @@ async def download_shard_snapshot(
     with into.open("wb") as file:
         state = _Download(file, snapshot.size)
         async for attempt in stamina.retry_context(
-            on=Transient, attempts=limits.attempts, timeout=None, wait_initial=limits.first_wait_s, wait_max=5.0
+            on=Transient,
+            attempts=limits.attempts,
+            timeout=None,
+            wait_initial=limits.first_wait_s,
+            wait_max=5.0,
+            wait_jitter=limits.first_wait_s,
         ):
             with attempt:
                 state.cuts = attempt.num - 1
@@ -114,10 +119,7 @@ async def _receive(
         if state.done and answer.status_code != 206:
             state.restart()  # the file is another one now
         state.tag = answer.headers.get("etag")
-        async for chunk in answer.aiter_raw(_CHUNK):
-            await asyncio.to_thread(_keep, state, chunk)
-            if on_progress:
-                on_progress(state.done, state.total)
+        await _keep_all(answer, state, on_progress)
     except httpx.HTTPError as error:
         raise server.unreachable(f"{doing}, cut after {state.done} bytes,", error) from error
     finally:
@@ -126,7 +128,24 @@ async def _receive(
         raise ServerFailed(f"{doing} from {server.name}: it ended after {state.done} of {state.total} bytes")
 
 
-def _keep(state: _Download, chunk: bytes) -> None:
+async def _keep_all(answer: httpx.Response, state: _Download, on_progress: Progress | None) -> None:
+    """Write and hash what comes, a megabyte at a time; what came before a cut is kept to the last byte."""
+    gathered = bytearray()
+    try:
+        async for piece in answer.aiter_raw():
+            gathered += piece
+            if len(gathered) >= _CHUNK:
+                whole, gathered = gathered, bytearray()
+                await asyncio.to_thread(_keep, state, whole)
+                if on_progress:
+                    on_progress(state.done, state.total)
+    finally:
+        _keep(state, gathered)
+        if on_progress:
+            on_progress(state.done, state.total)
+
+
+def _keep(state: _Download, chunk: bytearray) -> None:
     state.file.write(chunk)
     state.digest.update(chunk)
     state.done += len(chunk)

@@ -1,0 +1,28 @@
+"""A snapshot file looked at without the engine: is it whole, loadable by a current server, and of this collection?"""
+
+import asyncio
+from pathlib import Path
+
+from reanimate.errors import Damaged
+from reanimate.vector.archive import inspect_archive
+from reanimate.vector.config import Json, vector_shapes
+
+__all__ = ["check_part"]
+
+
+async def check_part(file: Path, config: Json, what: str) -> None:
+    """Check a shard snapshot against the config of its collection. A server itself compares none of this.
+
+    Raises:
+        Damaged: cut, no snapshot, in a format that no current server loads, or with vectors of another shape.
+    """
+    archive = await asyncio.to_thread(inspect_archive, file)
+    if archive.rocksdb_relics:
+        raise Damaged(
+            f"{what} holds segments of an old format ({archive.rocksdb_relics[0]}) that no current server can load",
+            hint="let the server rewrite them: upgrade it to 1.17 and start it once",
+        )
+    expected = vector_shapes(config)
+    found = {name: (shape["size"], shape["distance"].lower()) for name, shape in archive.vectors.items()}
+    if archive.segments and found != expected:
+        raise Damaged(f"{what} holds vectors {found}, and the collection's config says {expected}")

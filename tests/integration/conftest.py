@@ -1,0 +1,50 @@
+"""Vector servers shared by the tests here, and clean names on them."""
+
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import httpx
+import pytest
+from obstore.store import LocalStore
+from qdrant_servers import CleanServer, server_at, start_servers
+
+from reanimate.backups.catalog import Catalog
+
+
+@pytest.fixture(scope="session")
+async def vector_urls(
+    tmp_path_factory: pytest.TempPathFactory, free_port: Callable[[], int]
+) -> AsyncIterator[list[str]]:
+    """URLs of a primary and a replica; with QDRANT_URL both are that server."""
+    home = tmp_path_factory.mktemp("vectors")
+    async with start_servers(home, free_port(), free_port()) as urls:
+        yield urls
+
+
+@pytest.fixture(scope="session")
+async def vector_http() -> AsyncIterator[httpx.AsyncClient]:
+    """The HTTP client of vector tests."""
+    async with httpx.AsyncClient(trust_env=False, timeout=5.0) as http:
+        yield http
+
+
+@pytest.fixture
+async def primary(vector_urls: list[str], vector_http: httpx.AsyncClient) -> AsyncIterator[CleanServer]:
+    """The primary, with names of this test's own that are removed afterwards."""
+    clean = CleanServer(server_at(vector_urls[0], vector_http))
+    yield clean
+    await clean.clean()
+
+
+@pytest.fixture
+async def replica(vector_urls: list[str], vector_http: httpx.AsyncClient) -> AsyncIterator[CleanServer]:
+    """The replica, likewise."""
+    clean = CleanServer(server_at(vector_urls[1], vector_http, "replica"))
+    yield clean
+    await clean.clean()
+
+
+@pytest.fixture
+def catalog(tmp_path: Path) -> Catalog:
+    """An empty catalog in a folder."""
+    return Catalog(LocalStore(prefix=tmp_path / "blobs", mkdir=True), tmp_path / "scratch")

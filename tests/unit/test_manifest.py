@@ -1,0 +1,120 @@
+"""The manifest, its names, and what is in the store by it."""
+
+import json
+from datetime import timedelta
+from pathlib import Path
+
+import obstore
+import pytest
+from manifests import TAKEN, manifest
+from obstore.store import LocalStore, MemoryStore
+
+from reanimate.backups.catalog import Catalog, backup_prefix, new_backup_id
+from reanimate.backups.manifest import Manifest, base_name, restore_name, seed_name
+from reanimate.errors import Damaged, NotFound, Refused
+
+
+def test_manifest__survives_its_own_json() -> None:
+    """What is read back equals what was written, and its hash is that of the stored bytes."""
+    original = manifest(aliases=["a"], gateway_totals={"kb": 3})
+    assert Manifest.from_bytes(original.to_bytes(), where="x") == original
+
+
+def test_manifest__of_a_newer_schema_is_refused() -> None:
+    """A manifest written by a newer version says so instead of being half understood."""
+    newer = json.loads(manifest().to_bytes()) | {"schema_version": 2}
+    with pytest.raises(Damaged, match=r"schema 2.*upgrade"):
+        Manifest.from_bytes(json.dumps(newer).encode(), where="x")
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"id": "x"}', b"\xff\xfe"])
+def test_manifest__that_cannot_be_read_is_damaged(content: bytes) -> None:
+    """Anything that is not a whole manifest is Damaged, never another exception."""
+    with pytest.raises(Damaged, match="manifest here"):
+        Manifest.from_bytes(content, where="here")
+
+
+def test_names__do_not_grow() -> None:
+    """A restore of a restore takes the base name again."""
+    once = restore_name("kb", TAKEN)
+    assert once == "kb-r20261123013000"
+    assert base_name(once) == "kb"
+    assert restore_name(once, TAKEN + timedelta(seconds=1)) == "kb-r20261123013001"
+    assert seed_name(once, TAKEN) == "kb-s20261123013000"
+    assert base_name("kb-r2026") == "kb-r2026"
+
+
+def test_answers_to__collection_alias_and_earlier_restores() -> None:
+    """A backup is found by collection, by alias, and after a restore gave the collection another name."""
+    one = manifest(collection="kb-r20261123013000", aliases=["library"])
+    assert one.answers_to("kb")
+    assert one.answers_to("kb-r20251123013000")
+    assert one.answers_to("library")
+    assert not one.answers_to("kb2")
+
+
+async def test_catalog__lists_the_published_only_and_newest_first() -> None:
+    """Parts without a manifest are not a backup."""
+    catalog = Catalog(MemoryStore())
+    old, new = manifest(id="a"), manifest(id="b", taken_at=TAKEN + timedelta(hours=1))
+    await catalog.publish(new)
+    await catalog.publish(old)
+    await obstore.put_async(catalog.store, f"{backup_prefix('kb', 'c')}/shard-0.snapshot", b"half a backup")
+    assert [one.id for one in catalog.list()] == ["b", "a"]
+    assert catalog.get("a") == old
+    assert catalog.list("other") == []
+    with pytest.raises(NotFound, match="'c'"):
+        catalog.get("c")
+
+
+async def test_catalog__publishes_an_id_once() -> None:
+    """The same manifest may be sent twice, as a retried request does; another one of that id may not."""
+    catalog = Catalog(MemoryStore())
+    await catalog.publish(manifest())
+    await catalog.publish(manifest())
+    with pytest.raises(Refused, match="exists already"):
+        await catalog.publish(manifest(exact_count=3))
+
+
+async def test_catalog__newest_prefers_one_that_holds_points() -> None:
+    """An empty backup is never the default while an older one holds points."""
+    catalog = Catalog(MemoryStore())
+    await catalog.publish(manifest(id="full"))
+    await catalog.publish(manifest(id="empty", exact_count=0, taken_at=TAKEN + timedelta(hours=1)))
+    newest = catalog.newest("kb")
+    assert newest is not None
+    assert newest.id == "full"
+
+
+async def test_catalog__tells_damaged_manifests_with_the_reason() -> None:
+    """One unreadable manifest does not hide the others, and is not hidden itself."""
+    catalog = Catalog(MemoryStore())
+    await catalog.publish(manifest(id="good"))
+    await obstore.put_async(catalog.store, f"{backup_prefix('kb', 'bad')}/manifest.json", b"{")
+    await obstore.put_async(catalog.store, f"{backup_prefix('kb', 'moved')}/manifest.json", manifest(id="x").to_bytes())
+    listing = catalog.listing("kb")
+    assert [one.id for one in listing.manifests] == ["good"]
+    assert {one.id: one.reason for one in listing.damaged}.keys() == {"bad", "moved"}
+    with pytest.raises(Damaged, match="cannot be read"):
+        catalog.get("bad")
+    with pytest.raises(Damaged, match="another backup"):
+        catalog.get("moved")
+
+
+@pytest.mark.parametrize("name", ["kb", "ü b", "..", ".", "a%2Fb", "=41", "x" * 255, "ö" * 200, "A*?:|<>", "a\\b"])
+async def test_catalog__takes_any_collection_name(name: str, tmp_path: Path) -> None:
+    """Odd names become plain keys, on a real folder, and different names different ones."""
+    catalog = Catalog(LocalStore(prefix=tmp_path / "blobs", mkdir=True))
+    backup_id = new_backup_id(name, TAKEN)
+    await catalog.publish(manifest(id=backup_id, collection=name, asked_as=name))
+    await catalog.publish(manifest(id=backup_id + "x", collection=name + "x", asked_as=name + "x"))
+    assert catalog.get(backup_id).collection == name
+    assert [one.collection for one in catalog.list(name)] == [name]
+    assert all(len(part) < 200 for key in catalog.keys("backups") for part in key.split("/"))
+
+
+def test_backup_id__sorts_by_time_and_names_the_collection() -> None:
+    """Ids of one second differ, and are fit for a path."""
+    ids = {new_backup_id("kb/ü", TAKEN) for _ in range(20)}
+    assert len(ids) > 15
+    assert all(one.startswith("20261123T013000Z-kb_-") for one in ids)
