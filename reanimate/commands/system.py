@@ -19,7 +19,7 @@ from reanimate.commands.output import JsonFlag, err, out, print_json, run
 from reanimate.config import Settings, load_settings
 from reanimate.errors import ServerFailed
 from reanimate.supervisor.journal import read_journal, summarize
-from reanimate.supervisor.lock import HomeLock, holder, wait_for_keeper, wait_until_free
+from reanimate.supervisor.lock import HomeLock, holder, wait_for_keeper, wait_until_ended, wait_until_free
 
 __all__ = ["down", "status", "up"]
 
@@ -126,6 +126,7 @@ async def _down() -> None:
         os.kill(pid, signal.SIGTERM)
         if not await asyncio.to_thread(wait_until_free, home, 11.0):  # it needs ten at most
             os.kill(pid, signal.SIGKILL)  # the keeper ends the parts
+        await asyncio.to_thread(wait_until_ended, pid, 2.0)  # it gives the lock back a moment before
     if not await asyncio.to_thread(wait_for_keeper, home):
         raise ServerFailed(f"parts of the system in {home} are still running", hint="see `reanimate status`")
     err.print(f"stopped in {time.monotonic() - began:.1f} s")

@@ -17,7 +17,7 @@ async def database_findings(url: str, prefect_database: str | None) -> AsyncIter
     try:
         connection = await psycopg.AsyncConnection.connect(plain, autocommit=True, connect_timeout=5)
     except psycopg.Error as error:
-        reason = str(error).strip().splitlines()[-1]
+        reason = str(error).strip().splitlines()[0]
         yield fail("database", f"not reachable: {reason}", "check DATABASE_URL, the server, and its pg_hba.conf")
         return
     async with connection:

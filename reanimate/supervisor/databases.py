@@ -91,7 +91,7 @@ def _connect(url: str) -> psycopg.Connection:
         return psycopg.connect(plain, autocommit=True, connect_timeout=5)
     except psycopg.OperationalError as error:
         raise Unreachable(
-            f"the database does not let us in: {str(error).strip().splitlines()[-1]}", hint="check DATABASE_URL"
+            f"the database does not let us in: {str(error).strip().splitlines()[0]}", hint="check DATABASE_URL"
         ) from None
 
 

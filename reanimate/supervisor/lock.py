@@ -9,7 +9,7 @@ from types import TracebackType
 
 from reanimate.errors import Busy, ConfigInvalid
 
-__all__ = ["HomeLock", "holder", "keeper_file", "make_home", "wait_for_keeper", "wait_until_free"]
+__all__ = ["HomeLock", "holder", "keeper_file", "make_home", "wait_for_keeper", "wait_until_ended", "wait_until_free"]
 
 
 def _file(home: Path) -> Path:
@@ -103,6 +103,19 @@ def holder(home: Path) -> int | None:
 def wait_until_free(home: Path, timeout_s: float) -> bool:
     """Wait until no `up` runs on this home directory; say whether that is so."""
     return _until(lambda: holder(home) is None, timeout_s)
+
+
+def wait_until_ended(pid: int, timeout_s: float) -> bool:
+    """Wait until process `pid` has ended; say whether it has."""
+
+    def ended() -> bool:
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return True
+        return False
+
+    return _until(ended, timeout_s)
 
 
 def wait_for_keeper(home: Path, timeout_s: float = 10.0) -> bool:
