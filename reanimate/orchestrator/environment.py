@@ -16,6 +16,7 @@ def client_environment(settings: Settings, addresses: Addresses) -> dict[str, st
         "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "false",
         # A second try at once is useful, a minute of them is not: the direct way is there.
         "PREFECT_CLIENT_MAX_RETRIES": "1",
+        "PREFECT_API_REQUEST_TIMEOUT": "5",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "DO_NOT_TRACK": "1",
         "PREFECT_CLI_PROMPT": "false",

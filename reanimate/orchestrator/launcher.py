@@ -33,10 +33,6 @@ class RunType(StrEnum):
     CANCELLED = "CANCELLED"
     CRASHED = "CRASHED"
 
-    @property
-    def is_final(self) -> bool:
-        return self in (RunType.COMPLETED, RunType.FAILED, RunType.CANCELLED, RunType.CRASHED)
-
 
 @dataclass(frozen=True)
 class RunState:
@@ -58,6 +54,15 @@ class Run:
     name: str
     state_type: str
     state_name: str
+
+    @property
+    def is_over(self) -> bool:
+        return self.state_type in (RunType.COMPLETED, RunType.FAILED, RunType.CANCELLED, RunType.CRASHED)
+
+    @property
+    def is_claimed(self) -> bool:
+        """Whether somebody has it, or had it when they died."""
+        return self.state_type in (RunType.PENDING, RunType.RUNNING)
 
     @classmethod
     def of(cls, answer: Mapping[str, Any]) -> "Run":

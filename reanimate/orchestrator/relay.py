@@ -4,6 +4,8 @@ Starting a run has two seconds. After that the same services are ordered to run 
 the run down once Prefect is back.
 """
 
+from datetime import timedelta
+
 from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -22,6 +24,9 @@ from reanimate.orchestrator.outbox import Lane, Order, finish, put, serve
 __all__ = ["ACTOR", "Relay", "outcome_of", "run"]
 
 ACTOR = "relay"
+
+_OWN_WORD = timedelta(minutes=5)
+"""How long a run that somebody has claimed may take to end by itself, once its incident is over."""
 
 
 async def run(services: Services) -> None:
@@ -101,8 +106,9 @@ class Relay:
         run = await self._launcher.create_run(
             RESPOND, key=incident_id, parameters={"incident_id": incident_id}, state=outcome
         )
-        # The first try may have reached Prefect after all. If somebody has claimed that run, it will say for itself.
-        if run.state_type == RunType.SCHEDULED:
+        if not run.is_over:  # the first try had reached Prefect after all
+            if run.is_claimed and utcnow() - order.created_at < _OWN_WORD:
+                raise Unreachable(f"{run.name} is claimed; it is given time to end by its own word")
             await self._launcher.set_state(run.id, outcome)
         await publish(self._launcher, run.id, artifacts_of(await incident_view(self._services, incident_id)))
         async with self._services.sessions.begin() as session:

@@ -59,17 +59,20 @@ def prefect_api(
             stdout=file,
             stderr=file,
         )
-    api, deadline = f"http://127.0.0.1:{port}/api", time.monotonic() + 90
-    while not _ready(f"{api}/ready"):
-        assert server.poll() is None, log.read_text()[-3000:]
-        assert time.monotonic() < deadline, log.read_text()[-3000:]
-        time.sleep(0.2)
-    yield api
-    server.terminate()
+    api, deadline = f"http://127.0.0.1:{port}/api", time.monotonic() + 150
     try:
-        server.wait(timeout=10)
-    except subprocess.TimeoutExpired:
-        server.kill()
+        while not _ready(f"{api}/ready"):
+            assert server.poll() is None, log.read_text()[-3000:]
+            assert time.monotonic() < deadline, log.read_text()[-3000:]
+            time.sleep(0.2)
+        yield api
+    finally:
+        server.terminate()
+        try:
+            server.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            server.kill()
+            server.wait()
 
 
 def _ready(url: str) -> bool:

@@ -5,7 +5,9 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -119,6 +121,17 @@ async def kinds(services: Services, incident_id: str) -> list[str]:
     """Return the kinds of the incident's timeline entries, in their order."""
     async with services.sessions() as session:
         return [entry.kind for entry in await timeline.entries(session, incident_id)]
+
+
+@contextmanager
+def system_at(services: Services, **changes: str) -> Iterator[None]:
+    """Let processes that start in the block find the system's parts at other addresses."""
+    real = services.addresses
+    replace(real, **changes).save(services.settings.home)
+    try:
+        yield
+    finally:
+        real.save(services.settings.home)
 
 
 async def in_state(services: Services, incident_id: str, *states: str, within_s: float = 60.0) -> Incident:

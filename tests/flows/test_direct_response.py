@@ -1,15 +1,13 @@
 """When Prefect is away, the same steps run without it, and the run is written down there once it is back."""
 
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
 
 import pytest
-from flow_system import Prefect, Responder, begun, carry, done_twice, in_state, incident, kinds, until
+from flow_system import Prefect, Responder, begun, carry, done_twice, in_state, incident, kinds, system_at, until
 from scripted import Script
 from sqlalchemy import select, update
 
-from reanimate.addresses import Addresses
 from reanimate.bootstrap import Services
 from reanimate.clock import utcnow
 from reanimate.db.tables import Outbox
@@ -18,24 +16,14 @@ from reanimate.orchestrator import direct
 from reanimate.orchestrator.launcher import Launcher
 
 Start = Callable[..., Responder]
+NOWHERE = "http://127.0.0.1:9/api"
 Open = Callable[[], Awaitable[str]]
 
 
 @pytest.fixture
 def prefect_away(services: Services) -> Launcher:
     """A launcher whose Prefect does not answer."""
-    return Launcher(services.http, "http://127.0.0.1:9/api")
-
-
-@contextmanager
-def addresses_without_prefect(services: Services) -> Iterator[None]:
-    """Let processes that start in the block look for Prefect where nobody listens."""
-    real = services.addresses
-    Addresses(**{**vars(real), "prefect_api": "http://127.0.0.1:9/api"}).save(services.settings.home)
-    try:
-        yield
-    finally:
-        real.save(services.settings.home)
+    return Launcher(services.http, NOWHERE)
 
 
 async def orders(services: Services, incident_id: str) -> dict[str, Outbox]:
@@ -61,7 +49,7 @@ async def test_direct__prefect_away_the_incident_recovers_and_is_written_down_la
     open_incident: Open,
 ) -> None:
     """With no Prefect from start to end an incident recovers; later one finished run with its documents shows it."""
-    with addresses_without_prefect(services):
+    with system_at(services, prefect_api=NOWHERE):
         start_responder()
         incident_id = await open_incident()
         await carry(services, prefect_away, "start_flow")
@@ -118,7 +106,7 @@ async def test_direct__kill_9_in_the_middle_is_resumed(
 ) -> None:
     """A direct response whose process is killed goes on in the next one within seconds, where it was cut."""
     script.set(restore_collections={"pause_s": 2.0})
-    with addresses_without_prefect(services):
+    with system_at(services, prefect_api=NOWHERE):
         first = start_responder()
         incident_id = await open_incident()
         await carry(services, prefect_away, "start_flow")

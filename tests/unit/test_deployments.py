@@ -1,0 +1,67 @@
+"""What prefect.yaml deploys, and how it is fitted to an installation."""
+
+from pathlib import Path
+
+import pytest
+
+from deployments.catalogue import deployments, document
+from deployments.provision import fitted, pool_template
+from reanimate.config import BackupSettings, PrefectSettings, Settings
+
+SETTINGS = Settings(
+    home=Path("/var/lib/reanimate"),
+    backups=BackupSettings(timezone="Europe/Berlin"),
+    prefect=PrefectSettings(pool="mine"),
+)
+
+
+def test_deployments__every_entrypoint_imports() -> None:
+    """Each entry names a flow that is there; names are unique."""
+    names = [deployment.full_name for deployment in deployments()]
+    assert names == [
+        "respond/incident",
+        "detection/incident",
+        "containment/incident",
+        "recovery/incident",
+        "postmortem/incident",
+        "open-incident/by-hand",
+        "backup/collections",
+    ]
+
+
+@pytest.mark.parametrize("deployment", deployments(), ids=lambda deployment: deployment.entrypoint)
+def test_deployments__every_flow_is_async_and_says_what_it_does(deployment) -> None:  # type: ignore[no-untyped-def]
+    """A synchronous flow costs up to a second at its end, and an undescribed one is a form that nobody understands."""
+    flow = deployment.flow()
+    assert flow.isasync
+    assert flow.description
+    assert all("description" in field for field in flow.parameters.properties.values())
+
+
+def test_prefect_yaml__schedules_say_their_time_zone() -> None:
+    """Daily at two and on Sunday at three, in a zone that is written down."""
+    schedules = {item["slug"]: item for entry in document()["deployments"] for item in entry.get("schedules", ())}
+    assert {slug: (item["cron"], item["timezone"]) for slug, item in schedules.items()} == {
+        "daily": ("0 2 * * *", "UTC"),
+        "weekly": ("0 3 * * 0", "UTC"),
+    }
+
+
+def test_prefect_yaml__every_form_is_enforced() -> None:
+    """Prefect refuses what does not fit a form before a run exists."""
+    assert all(entry["enforce_parameter_schema"] is True for entry in document()["deployments"])
+
+
+def test_fitted__puts_in_this_installations_zone_and_pool() -> None:
+    """The settings decide where runs go and which clock schedules follow; the rest is prefect.yaml's."""
+    plan = fitted(document(), SETTINGS)
+    assert {entry["work_pool"]["name"] for entry in plan["deployments"]} == {"mine"}
+    zones = {item["timezone"] for entry in plan["deployments"] for item in entry["schedules"]}
+    assert zones == {"Europe/Berlin"}
+    assert document() != plan, "the file itself is untouched"
+
+
+def test_pool_template__has_no_secret() -> None:
+    """What Prefect stores and shows names paths, not passwords."""
+    variables = pool_template(SETTINGS)["variables"]["properties"]
+    assert set(variables["env"]["default"]) == {"PYTHONPATH", "REANIMATE_HOME"}
