@@ -21,6 +21,8 @@ from watch_rig import Rig, observe, ready, running, status, until
 from reanimate.secrets import Secrets
 
 LIMIT_S = 1.3
+HANG_LIMIT_S = 1.4
+"""A second of silence (watch.timeout_s), the wait for the first probe, and the way to the intake."""
 
 
 @pytest.fixture(scope="module")
@@ -78,12 +80,12 @@ async def test_watch__kill_is_told_in_time(many: Rig) -> None:
 
 
 async def test_watch__hang_is_told_in_time(many: Rig) -> None:
-    """A target that accepts connections and never answers is told about in the same time."""
+    """A target that accepts connections and never answers is told about a second later at most."""
     many.posted.unlink()
     taken = await measure(
         many, lambda name: many.signal(name, signal.SIGSTOP), lambda name: many.signal(name, signal.SIGCONT) and None
     )
-    assert report("SIGSTOP to alert", taken) <= LIMIT_S
+    assert report("SIGSTOP to alert", taken) <= HANG_LIMIT_S
     assert min(taken) >= 1.0
     assert {one["found"] for one in many.of("vector:t0")[0]["data"]["evidence"]} == {"timeout"}
 
