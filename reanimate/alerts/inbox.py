@@ -2,11 +2,15 @@
 
 import asyncio
 import logging
+from collections.abc import Coroutine
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import islice
+from pathlib import Path
+from typing import Any, TypeVar
 
 from sqlalchemy import Executable, case, literal_column, select
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.dialects.postgresql import Insert, insert
 from sqlalchemy.exc import DataError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -19,6 +23,10 @@ __all__ = ["Accepted", "Inbox", "Outcome"]
 
 log = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
+_BATCH = 200
+_BATCH_PATIENCE_S = 10.0
 _FAILURES = (SQLAlchemyError, OSError, TimeoutError)
 """Postgres is away, refuses, or is not what it should be: the disk takes the delivery then."""
 
@@ -42,11 +50,12 @@ class Inbox:
 
     def __init__(self, engine: AsyncEngine, spool: Spool, *, patience_s: float = 1.0) -> None:
         # One statement, committed by itself: one round trip less than a transaction.
-        self._engine = engine.execution_options(isolation_level="AUTOCOMMIT")
+        self._autocommit = engine.execution_options(isolation_level="AUTOCOMMIT")
+        self._engine = engine
         self._spool = spool
         self._patience_s = patience_s
         self._reachable = True
-        self._underway: set[asyncio.Task[Accepted]] = set()
+        self._underway: set[asyncio.Task[Any]] = set()
 
     async def put(self, arrival: Arrival) -> Accepted:
         """Store `arrival` durably, once per (source, delivery key).
@@ -56,10 +65,11 @@ class Inbox:
         """
         if self._reachable:
             try:
-                return await self._store_within_patience(arrival)
+                return await self._within(self._patience_s, self._store(arrival))
             except _FAILURES as error:
+                if self._reachable:
+                    log.warning("the record does not take deliveries (%s); they go to disk", _brief(error))
                 self._reachable = False
-                log.warning("the record does not take deliveries (%s); they go to disk", _brief(error))
         try:
             await asyncio.to_thread(self._spool.add, arrival)
         except OSError as error:
@@ -76,81 +86,101 @@ class Inbox:
         not answer ends it quietly: the next call goes on.
         """
         done = 0
-        for path, arrival in await asyncio.to_thread(lambda: list(self._spool.read())):
-            try:
-                await self._store_within_patience(arrival)
-            except DataError as error:
-                await asyncio.to_thread(self._spool.set_aside, path, _brief(error))
-            except _FAILURES as error:
-                log.warning("the record still does not take deliveries: %s", _brief(error))
-                return done
-            else:
-                await asyncio.to_thread(self._spool.remove, path)
-            done += 1
-        if not self._reachable and await self._answers():
-            self._reachable = True
-            log.info("the record takes deliveries again")
+        try:
+            while batch := await asyncio.to_thread(self._next_on_disk):
+                await self._move(batch)
+                done += len(batch)
+            if not self._reachable:
+                await self._within(self._patience_s, self._ask())
+                self._reachable = True
+                log.info("the record takes deliveries again")
+        except _FAILURES as error:
+            log.debug("the record still does not take deliveries: %s", _brief(error))
         return done
+
+    def _next_on_disk(self) -> list[tuple[Path, Arrival]]:
+        return list(islice(self._spool.read(), _BATCH))
+
+    async def _move(self, batch: list[tuple[Path, Arrival]]) -> None:
+        """Store some files together; when one of them is refused for what it is, one by one."""
+        try:
+            await self._within(_BATCH_PATIENCE_S, self._store_many([arrival for _, arrival in batch]))
+        except DataError as error:
+            if len(batch) > 1:
+                for single in batch:
+                    await self._move([single])
+                return
+            await asyncio.to_thread(self._spool.set_aside, batch[0][0], _brief(error))
+        for path, _ in batch:
+            await asyncio.to_thread(self._spool.remove, path)
 
     async def waiting_on_disk(self) -> int:
         """Return how many deliveries are spooled."""
         return len(await asyncio.to_thread(self._spool.waiting))
 
-    async def _answers(self) -> bool:
-        try:
-            async with asyncio.timeout(self._patience_s), self._engine.connect() as connection:
-                await connection.execute(select(1))
-        except _FAILURES:
-            return False
-        return True
-
-    async def _store_within_patience(self, arrival: Arrival) -> Accepted:
-        """Wait for Postgres no longer than our patience.
+    async def _within(self, seconds: float, work: Coroutine[Any, Any, T]) -> T:
+        """Wait for Postgres no longer than `seconds`.
 
         A statement that is late is left to end by itself: cancelling it would wait for the server too. Should it come
         through after all, the delivery on disk finds itself known.
         """
-        task = asyncio.create_task(self._store(arrival))
+        task = asyncio.create_task(work)
         self._underway.add(task)
         task.add_done_callback(self._forget)
-        done, _ = await asyncio.wait({task}, timeout=self._patience_s)
+        done, _ = await asyncio.wait({task}, timeout=seconds)
         if not done:
-            raise TimeoutError(f"no answer within {self._patience_s:g} s")
+            raise TimeoutError(f"no answer within {seconds:g} s")
         return task.result()
 
-    def _forget(self, task: "asyncio.Task[Accepted]") -> None:
+    def _forget(self, task: "asyncio.Task[Any]") -> None:
         self._underway.discard(task)
         if not task.cancelled():
             task.exception()  # whoever waited has seen it; one that came too late has been replaced by the disk
 
-    async def _store(self, arrival: Arrival) -> Accepted:
-        values = {
-            "source": arrival.source,
-            "delivery_key": arrival.delivery_key,
-            "received_at": arrival.received_at,
-            "content_type": arrival.content_type,
-            "headers": dict(arrival.headers),
-            "body": arrival.body,
-            "state": arrival.state,
-            "error": arrival.error,
-        }
+    async def _ask(self) -> None:
         async with self._engine.connect() as connection:
-            found = (await connection.execute(_STORE, values)).one()
+            await connection.execute(select(1))
+
+    async def _store(self, arrival: Arrival) -> Accepted:
+        async with self._autocommit.connect() as connection:
+            found = (await connection.execute(_STORE, _row(arrival))).one()
         return Accepted(Outcome.STORED if found.is_new else Outcome.DUPLICATE, found.id)
 
+    async def _store_many(self, arrivals: list[Arrival]) -> None:
+        async with self._engine.begin() as connection:
+            await connection.execute(_STORE_QUIETLY, [_row(arrival) for arrival in arrivals])
 
-def _statement() -> Executable:
-    """Insert, or put a repetition back in the line: folding it again counts it and starts nothing."""
+
+def _row(arrival: Arrival) -> dict[str, Any]:
+    return {
+        "source": arrival.source,
+        "delivery_key": arrival.delivery_key,
+        "received_at": arrival.received_at,
+        "content_type": arrival.content_type,
+        "headers": dict(arrival.headers),
+        "body": arrival.body,
+        "state": arrival.state,
+        "error": arrival.error,
+    }
+
+
+def _statement() -> Insert:
+    """Insert, or put a repetition back in the line: folding it again counts it and starts nothing.
+
+    The very same arrival, stored late and then once more from disk, is no repetition.
+    """
     row = insert(Delivery)
-    again = (Delivery.state == "folded") & (row.excluded.state == "stored")
+    later = row.excluded.received_at != Delivery.received_at
+    again = (Delivery.state == "folded") & (row.excluded.state == "stored") & later
     return row.on_conflict_do_update(
         index_elements=["source", "delivery_key"],
         set_={"state": case((again, "stored"), else_=Delivery.state)},
-    ).returning(Delivery.id, literal_column("xmax = 0").label("is_new"))
+    )
 
 
-_STORE = _statement()
-"""Made once: putting it together costs more than running it."""
+# Made once: putting them together costs more than running them.
+_STORE_QUIETLY = _statement()
+_STORE: Executable = _statement().returning(Delivery.id, literal_column("xmax = 0").label("is_new"))
 
 
 def _brief(error: BaseException) -> str:

@@ -32,7 +32,7 @@ __all__ = ["create_app", "own_loops"]
 
 log = logging.getLogger(__name__)
 
-_DRAIN_EVERY_S = 1.0
+_DRAIN_EVERY_S = 0.5
 _STATUS: tuple[tuple[type[ReanimateError], int], ...] = (
     (NotFound, 404),
     (InputInvalid, 400),

@@ -1,11 +1,13 @@
 """The intake when something dies: Postgres stopped, frozen or gone with the disk full, the web process killed."""
 
 import asyncio
+import json
 import os
 import signal
 import socket
 import time
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from pathlib import Path
 
 import psycopg
@@ -14,6 +16,9 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncEngine
 from web_home import Web, event, settings, web, web_process
 
+from reanimate.alerts.model import Arrival
+from reanimate.alerts.spool import Spool
+from reanimate.clock import utcnow
 from reanimate.db.embedded import EmbeddedPostgres
 from reanimate.db.engine import engine_for
 from reanimate.db.tables import Alert, Delivery, Incident
@@ -129,6 +134,29 @@ async def test_postgres_frozen__answered_all_the_same(intake: Web, postgres_serv
 
 def children_of(pid: int) -> list[int]:
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+async def test_spool__stored_already_is_no_repeat(intake: Web) -> None:
+    """A delivery that reached Postgres late and was spooled as well counts once; a later one like it is a repeat."""
+    body = json.dumps(event(fingerprint="late")).encode()
+    arrival = Arrival("cloudevents", "late", utcnow(), "application/cloudevents+json", {}, body)
+    spool = Spool(intake.services.settings.home / "spool" / "deliveries")
+    await intake.state.inbox.put(arrival)
+    intake.state.folder.wake()
+    await until_folded(intake.services.engine, "late", 1)
+    for number, again in enumerate((arrival, replace(arrival, received_at=utcnow()))):
+        spool.add(again)
+        await until_drained(intake)
+        await asyncio.sleep(1.2)
+        async with intake.services.sessions() as session:
+            assert await session.scalar(select(Alert.seen).where(Alert.fingerprint == "late")) == 1 + number
+
+
+async def until_drained(intake: Web) -> None:
+    for _ in range(100):
+        if not spooled(intake):
+            return
+        await asyncio.sleep(0.05)
 
 
 async def test_nothing_takes_it__503(intake: Web, postgres_server: EmbeddedPostgres) -> None:
