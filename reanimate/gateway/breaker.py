@@ -146,11 +146,13 @@ class Health:
     @property
     def is_troubled(self) -> bool:
         """Whether probes are wanted."""
-        return (
-            self.whole.standing is not Standing.UP
-            or bool(self.missing)
-            or any(breaker.standing is not Standing.UP for breaker in self.names.values())
-        )
+        return bool(self.missing) or self.is_failing
+
+    @property
+    def is_failing(self) -> bool:
+        """Whether the server or one of its names does not answer as it should."""
+        breakers = (self.whole, *self.names.values())
+        return any(breaker.standing is not Standing.UP for breaker in breakers)
 
     @property
     def _is_emptied(self) -> bool:
@@ -195,10 +197,21 @@ class Health:
         """Take note that the names of the server cannot be listed: each read finds out for itself again."""
         self.missing.clear()
 
-    def present(self, names: Iterable[str]) -> tuple[set[str], set[str]]:
-        """Compare with the names that the server lists now; return (newly missing, found again)."""
-        there = set(names)
-        again = self.missing & there
-        gone = set(self.served) - there - self.missing
-        self.missing = (self.missing - there) | gone
+    def absent(self, names: Iterable[str]) -> set[str]:
+        """Return what this target once had and the server does not list now."""
+        return (self.missing | self.served.keys()).difference(names)
+
+    def compare(self, names: Iterable[str], elsewhere: set[str] | None) -> tuple[set[str], set[str]]:
+        """Compare with the names that the server lists now; return (newly missing, found again).
+
+        `elsewhere` are the names that other targets list, None if that is not known. What nobody has any more is
+        not missing but gone, and forgotten.
+        """
+        absent = self.absent(names)
+        if elsewhere is not None:
+            for name in absent - elsewhere:
+                self.served.pop(name, None)
+            absent &= elsewhere
+        gone, again = absent - self.missing, self.missing & set(names)
+        self.missing = absent
         return gone, again

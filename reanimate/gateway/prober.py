@@ -16,6 +16,8 @@ __all__ = ["Prober"]
 log = logging.getLogger("reanimate.gateway")
 
 _EVERY_S = 0.25
+_MISSING_EVERY_S = 0.5
+"""When nothing is wrong but that a collection is missing, which may be so for long."""
 
 
 class Prober:
@@ -33,9 +35,10 @@ class Prober:
             await wanted.wait()
             wanted.clear()
             await self.probe(target)
-            if self._fleet.health[target.name].is_troubled:
+            health = self._fleet.health[target.name]
+            if health.is_troubled:
                 wanted.set()
-                await asyncio.sleep(_EVERY_S)
+                await asyncio.sleep(_EVERY_S if health.is_failing else _MISSING_EVERY_S)
 
     async def probe(self, target: Target) -> None:
         """Probe once, and tell the fleet."""
@@ -45,7 +48,7 @@ class Prober:
             if names is None:
                 self._fleet.health[target.name].unseen()
             else:
-                self._compare(target, names)
+                await self._compare(target, names)
             await self._probe_names(target)
         except TargetFailed as failure:
             self._fleet.went_wrong(target, failure.trouble, failure.detail)
@@ -76,8 +79,24 @@ class Prober:
                 raise TargetFailed(Trouble.HTTP, f"answered something unreadable to GET {path}: {error}") from error
         return names
 
-    def _compare(self, target: Target, names: set[str]) -> None:
-        gone, again = self._fleet.health[target.name].present(names)
+    async def _elsewhere(self, target: Target) -> set[str] | None:
+        """Return the names that the other targets list; None unless all of them do."""
+        names: set[str] = set()
+        for other in self._fleet.targets.values():
+            if other is target:
+                continue
+            try:
+                listed = None if self._fleet.is_out(other) else await self._names(other)
+            except TargetFailed:
+                listed = None
+            if listed is None:
+                return None
+            names |= listed
+        return names
+
+    async def _compare(self, target: Target, names: set[str]) -> None:
+        health = self._fleet.health[target.name]
+        gone, again = health.compare(names, await self._elsewhere(target) if health.absent(names) else None)
         if gone:
             log.warning("target %s answers, but lacks %s", target.name, ", ".join(sorted(gone)))
         if again:

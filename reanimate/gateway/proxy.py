@@ -1,5 +1,7 @@
 """The application on the traffic port: classify, then hand over."""
 
+import asyncio
+
 from reanimate.gateway.reads import Reads
 from reanimate.gateway.request import Receive, Request, Scope, Send
 from reanimate.gateway.routing import Kind, classify
@@ -23,5 +25,9 @@ class Proxy:
                 await self._reads.handle(request, route)
             else:
                 await self._writes.handle(request, route)
+        except asyncio.CancelledError:
+            # The process ends and this request took longer than it can wait. Nobody waits for this task.
+            if not request.started:
+                await request.refuse(503, "reanimate gateway: it is being stopped", retry_after_s=2)
         finally:
             request.close()

@@ -1,8 +1,10 @@
 """One request of a client: its body, buffered or streamed; its answer; and the news that the client has gone."""
 
 import asyncio
+import string
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from typing import Any
+from urllib.parse import quote_from_bytes
 
 import orjson
 
@@ -34,6 +36,8 @@ class Request:
         raw: bytes = scope["raw_path"]
         self.path = raw.decode("ascii")
         query: bytes = scope["query_string"]
+        if not query.isascii():
+            query = quote_from_bytes(query, safe=string.printable).encode()
         self.target = f"{self.path}?{query.decode('ascii')}" if query else self.path
         """Path and query, as they stand in the request line."""
         self.headers: list[tuple[bytes, bytes]] = scope["headers"]

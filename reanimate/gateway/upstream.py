@@ -105,7 +105,9 @@ def _name_failure(error: Exception, target: Target) -> TargetFailed:
         case aiohttp.ConnectionTimeoutError():
             return TargetFailed(Trouble.REFUSED, f"no connection to {target.url} in time")
         case aiohttp.ClientConnectorError():
-            return TargetFailed(Trouble.REFUSED, f"no connection to {target.url}: {_os_words(error.os_error)}")
+            return TargetFailed(
+                Trouble.REFUSED, f"no connection to {target.url}: {_os_words(getattr(error, 'os_error', error))}"
+            )
         case aiohttp.ClientPayloadError():
             return TargetFailed(Trouble.CUT, f"broke off within the answer: {_words(error)}")
         case aiohttp.ClientResponseError():

@@ -110,14 +110,25 @@ def test_health__names_that_were_served_and_are_not_listed_count_as_missing() ->
     health = Health()
     health.answered("kb", 0.0)
     health.answered("other", 0.0)
-    assert health.present(["other", "new"]) == ({"kb"}, set())
+    assert health.compare(["other", "new"], None) == ({"kb"}, set())
     assert health.standing("kb") is Standing.MISSING
     assert health.standing("other") is Standing.UP
     assert health.standing(None) is Standing.UP
-    assert health.present([]) == ({"other"}, set())
+    assert health.compare([], {"kb", "other"}) == ({"other"}, set())
     assert health.standing(None) is Standing.MISSING, "nothing is left of what it had, so its list is worth nothing"
-    assert health.present(["kb", "other"]) == (set(), {"kb", "other"})
+    assert health.compare(["kb", "other"], None) == (set(), {"kb", "other"})
     assert not health.is_troubled
+
+
+def test_health__what_nobody_has_any_more_is_forgotten() -> None:
+    """A collection that was deleted everywhere is gone: it is neither looked for nor protected for ever."""
+    health = Health()
+    health.answered("old", 0.0)
+    health.answered("kb", 0.0)
+    health.lost("older")
+    assert health.compare([], {"kb"}) == ({"kb"}, set())
+    assert health.missing == {"kb"}
+    assert set(health.served) == {"kb"}
 
 
 def test_health__out_is_worse_than_suspect_for_every_name() -> None:

@@ -13,7 +13,9 @@ NOW = datetime(2026, 1, 1, 3, 0, tzinfo=UTC)
 KEY = "k" * 32
 
 
-def document(seq: int = 1, ledger: str = "a", started: datetime = NOW, claims: tuple[Claim, ...] = ()) -> SwitchDocument:
+def document(
+    seq: int = 1, ledger: str = "a", started: datetime = NOW, claims: tuple[Claim, ...] = ()
+) -> SwitchDocument:
     return SwitchDocument(ledger, started, seq, NOW, NOW + timedelta(seconds=30), claims)
 
 
