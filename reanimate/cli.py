@@ -2,9 +2,8 @@
 
 import importlib
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
-import click
 import typer
 from typer.core import TyperGroup
 
@@ -22,14 +21,14 @@ _NOUNS = ("backup", "incident", "respond", "restore", "runbook")
 class LazyGroup(TyperGroup):
     """Finds the commands of `_NOUNS` in `reanimate/commands/<noun>.py`, so that the others start at once."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
+    def list_commands(self, ctx: Any) -> list[str]:
         return [*super().list_commands(ctx), *_NOUNS]
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:  # typer keeps click's types to itself
         if cmd_name not in _NOUNS:
             return super().get_command(ctx, cmd_name)
         module = importlib.import_module(f"reanimate.commands.{cmd_name}")
-        command: click.Command = typer.main.get_command(module.app)
+        command = typer.main.get_command(module.app)
         command.name = cmd_name
         return command
 

@@ -3,8 +3,10 @@
 import asyncio
 import sys
 import time
+from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import Annotated, Any
 
 import httpx
@@ -87,7 +89,7 @@ async def _demo(keep: bool, json: bool) -> bool:
         async with agent.asking() as count:
             await asyncio.sleep(2)
             err.print(Rule("3 · disaster one: the primary is killed, and its disk is gone"))
-            stories = [await _lives_through(services, count, lambda: asyncio.to_thread(_kill_primary, home))]
+            stories = [await _lives_through(services, count, lambda: _kill_primary(home))]
             await asyncio.sleep(2)
             err.print(Rule("4 · disaster two: somebody deletes the collection"))
             stories.append(await _lives_through(services, count, lambda: _delete_collection(services)))
@@ -146,27 +148,29 @@ async def _protect(services: Services) -> None:
     err.print(f"backup {manifest.id}: {manifest.exact_count:,} points, {size / 1e6:.1f} MB, read back and checked")
 
 
-def _kill_primary(home: Any) -> None:
-    kill_and_lose_disk(home, "primary")
+async def _kill_primary(home: Path) -> datetime:
+    killed_at = await asyncio.to_thread(kill_and_lose_disk, home, "primary")
     err.print("[red]SIGKILL[/] to the primary, and its data directory is removed")
+    return killed_at
 
 
-async def _delete_collection(services: Services) -> None:
+async def _delete_collection(services: Services) -> datetime:
     """Delete the collection that the alias points at, behind the gateway's back."""
     primary = services.vector("primary")
     collection = (await primary.aliases())[_ALIAS]
+    deleted_at = utcnow()
     answer = await services.http.delete(f"{primary.url}/collections/{collection}")
     answer.raise_for_status()
     err.print(f"[red]DELETE[/] /collections/{collection} on the primary")
+    return deleted_at
 
 
-async def _lives_through(services: Services, count: Count, disaster: Any) -> Story:
+async def _lives_through(services: Services, count: Count, disaster: Callable[[], Awaitable[datetime]]) -> Story:
     """Let a disaster happen and watch its incident until it has ended."""
     before = count.copy()
     count.slowest_s = 0.0
     known = {item["id"] for item in await incident_list(services)}
-    fault_at = utcnow()
-    await disaster()
+    fault_at = await disaster()
     incident_id = await _wait_for_incident(services, known)
     view = await _watch_to_the_end(services, incident_id)
     during = count.since(before)

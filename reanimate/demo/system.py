@@ -9,9 +9,11 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import datetime
 from pathlib import Path
 
 from reanimate.addresses import Addresses
+from reanimate.clock import utcnow
 from reanimate.config import default_home
 from reanimate.deathsig import die_with_parent
 from reanimate.errors import ConfigInvalid, ServerFailed
@@ -133,8 +135,8 @@ async def _stop(process: subprocess.Popen[bytes]) -> None:
         await asyncio.to_thread(process.wait)
 
 
-def kill_and_lose_disk(home: Path, target: str) -> None:
-    """Kill a vector server with SIGKILL and take its data away before anybody can start it again.
+def kill_and_lose_disk(home: Path, target: str) -> datetime:
+    """Kill a vector server with SIGKILL, take its data away before anybody can start it again, and say when.
 
     Raises:
         ServerFailed: the server is not running.
@@ -143,8 +145,10 @@ def kill_and_lose_disk(home: Path, target: str) -> None:
     pid = next((part["pid"] for part in parts if part["name"] == f"vector-{target}"), None)
     if not pid:
         raise ServerFailed(f"vector server {target} is not running, so it cannot be killed")
+    killed_at = utcnow()
     os.kill(pid, signal.SIGKILL)
     data = home / "vector" / target
     lost = data.with_name(f"{target}.lost")
     data.rename(lost)
     shutil.rmtree(lost)
+    return killed_at

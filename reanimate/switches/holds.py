@@ -38,11 +38,12 @@ async def _seq(session: AsyncSession) -> int:
 
 
 async def _open_hold(session: AsyncSession, cause: str, claim: Claim) -> Hold | None:
-    return await session.scalar(
+    found = await session.scalars(
         select(Hold).where(
             Hold.cause == cause, Hold.switch == claim.switch, Hold.scope == claim.scope, Hold.lifted_at.is_(None)
         )
     )
+    return found.one_or_none()
 
 
 async def _write_down(
