@@ -27,8 +27,13 @@ progress = Console(stderr=True)
 
 
 def notification(number: int, run: str) -> dict[str, Any]:
-    """Return one Alertmanager notification, unlike every other one."""
-    labels = {"alertname": "HighErrorRate", "instance": f"app-{number}:8080", "job": "app", "run": run}
+    """Return one Alertmanager notification of a storm: one dependency is down, and each of its users complains."""
+    labels = {
+        "alertname": "VectorStoreErrors",
+        "component": "vector:primary",
+        "instance": f"app-{number}:8080",
+        "run": run,
+    }
     return {
         "version": "4",
         "groupKey": f'{{}}:{{instance="app-{number}:8080",run="{run}"}}',
@@ -37,13 +42,13 @@ def notification(number: int, run: str) -> dict[str, Any]:
         "receiver": "reanimate",
         "groupLabels": {"instance": labels["instance"]},
         "commonLabels": labels,
-        "commonAnnotations": {"summary": "5 % of requests fail"},
+        "commonAnnotations": {"summary": "half of the searches fail"},
         "externalURL": "http://alertmanager.example:9093",
         "alerts": [
             {
                 "status": "firing",
                 "labels": labels,
-                "annotations": {"summary": "5 % of requests fail"},
+                "annotations": {"summary": "half of the searches fail"},
                 "startsAt": datetime.now(UTC).isoformat(),
                 "endsAt": "0001-01-01T00:00:00Z",
                 "generatorURL": "http://prometheus.example:9090/graph",
