@@ -9,14 +9,13 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sqlalchemy import Executable, case, literal_column, select
-from sqlalchemy.dialects.postgresql import Insert, insert
+import orjson
+from sqlalchemy import select, text
 from sqlalchemy.exc import DataError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from reanimate.alerts.model import Arrival
 from reanimate.alerts.spool import Spool
-from reanimate.db.tables import Delivery
 from reanimate.errors import Unreachable
 
 __all__ = ["Accepted", "Inbox", "Outcome"]
@@ -157,30 +156,27 @@ def _row(arrival: Arrival) -> dict[str, Any]:
         "delivery_key": arrival.delivery_key,
         "received_at": arrival.received_at,
         "content_type": arrival.content_type,
-        "headers": dict(arrival.headers),
+        "headers": orjson.dumps(dict(arrival.headers)).decode(),
         "body": arrival.body,
         "state": arrival.state,
         "error": arrival.error,
     }
 
 
-def _statement() -> Insert:
-    """Insert, or put a repetition back in the line: folding it again counts it and starts nothing.
-
-    The very same arrival, stored late and then once more from disk, is no repetition.
-    """
-    row = insert(Delivery)
-    later = row.excluded.received_at != Delivery.received_at
-    again = (Delivery.state == "folded") & (row.excluded.state == "stored") & later
-    return row.on_conflict_do_update(
-        index_elements=["source", "delivery_key"],
-        set_={"state": case((again, "stored"), else_=Delivery.state)},
-    )
-
-
-# Made once: putting them together costs more than running them.
-_STORE_QUIETLY = _statement()
-_STORE: Executable = _statement().returning(Delivery.id, literal_column("xmax = 0").label("is_new"))
+# Insert, or put a repetition back in the line: folding it again counts it and starts nothing. The very same arrival,
+# stored late and then once more from disk, is no repetition. Written out, because SQLAlchemy puts a constructed
+# ON CONFLICT together anew for each execution, which costs more than running it.
+_INSERT = """
+    INSERT INTO deliveries AS known
+        (source, delivery_key, received_at, content_type, headers, body, state, error)
+    VALUES
+        (:source, :delivery_key, :received_at, :content_type, CAST(:headers AS jsonb), :body, :state, :error)
+    ON CONFLICT (source, delivery_key) DO UPDATE SET state =
+        CASE WHEN known.state = 'folded' AND excluded.state = 'stored' AND excluded.received_at <> known.received_at
+        THEN 'stored' ELSE known.state END
+"""
+_STORE_QUIETLY = text(_INSERT)
+_STORE = text(_INSERT + "RETURNING id, xmax = 0 AS is_new")
 
 
 def _brief(error: BaseException) -> str:

@@ -59,8 +59,12 @@ async def append(
         NotFound: there is no such incident.
     """
     await session.flush()
+    # FOR NO KEY UPDATE: rows that refer to the incident share its key, and two writers that both hold such a share
+    # would wait for each other's for ever under a full FOR UPDATE.
     locked = await session.execute(
-        select(Incident.timeline_length, Incident.timeline_head).where(Incident.id == incident_id).with_for_update()
+        select(Incident.timeline_length, Incident.timeline_head)
+        .where(Incident.id == incident_id)
+        .with_for_update(key_share=True)
     )
     row = locked.one_or_none()
     if row is None:

@@ -473,3 +473,26 @@ async def test_record__counts_agree(intake: Web) -> None:
             select(func.count()).select_from(TimelineEntry).where(TimelineEntry.kind.startswith("alert."))
         )
     assert lines == len(await rows(intake, Alert))
+
+
+async def test_fold__while_others_write_the_incident(intake: Web) -> None:
+    """Folding and another writer of the same incident, each holding rows that refer to it, never deadlock."""
+    await intake.post("cloudevents", event(fingerprint="first"))
+    await intake.fold()
+    (incident,) = await rows(intake, Incident)
+    for number in range(5):
+        await intake.post("cloudevents", event(fingerprint=f"more-{number}"))
+    async with intake.services.sessions.begin() as session:
+        # As the reflex does: a row that refers to the incident, then a line on its timeline.
+        await session.execute(
+            text(
+                "INSERT INTO outbox (kind, key, incident_id, payload, created_at, due_at, attempts)"
+                " VALUES ('notify', 'k', :id, '{}', now(), now(), 0)"
+            ),
+            {"id": incident.id},
+        )
+        folding = asyncio.create_task(intake.fold())
+        await asyncio.sleep(0.3)
+        await timeline.append(session, incident.id, "note", "meanwhile", actor="test", now=utcnow())
+    assert await folding == 5
+    assert len(await story(intake, incident.id)) == 8

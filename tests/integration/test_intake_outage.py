@@ -219,6 +219,8 @@ async def test_process__starts_and_ends_without_postgres(tmp_path: Path, free_po
     with web_process(tmp_path, nobody, free_port()) as process:
         answer = await asyncio.to_thread(process.post, event(fingerprint="alone"))
         assert answer.json() == {"spooled": True}
+        big = await asyncio.to_thread(process.post, {"x": "y" * 3_000_000})
+        assert big.status_code == 413
         began = time.monotonic()
         assert process.end(signal.SIGTERM) == 0
         assert time.monotonic() - began < 5
