@@ -3,11 +3,11 @@
 from prefect import task
 
 from reanimate.incidents import by_hand
-from reanimate.incidents.escalate import escalate
 from reanimate.incidents.faults import Fault
 from reanimate.incidents.lifecycle import State, Step
 from reanimate.incidents.record import load
-from reanimate.incidents.respond import run_step
+from reanimate.response.escalate import escalate
+from reanimate.response.steps import run_step
 from tasks.retrying import ONCE, PATIENT
 from tasks.wiring import get_services
 

@@ -1,6 +1,7 @@
 """Files on their way between a server and the blob store: a folder of their own, and room for them."""
 
 import asyncio
+import os
 import shutil
 import tempfile
 from collections.abc import AsyncIterator
@@ -16,7 +17,7 @@ _SPARE = 64 << 20
 
 @asynccontextmanager
 async def scratch_folder(parent: Path, what: str) -> AsyncIterator[Path]:
-    """Give a fresh folder for files on their way, and remove it afterwards.
+    """Give a fresh folder for files on their way, and remove it afterwards; what a killed process left goes first.
 
     Raises:
         ConfigInvalid: it cannot be made.
@@ -47,4 +48,18 @@ def require_room(folder: Path, size: int, what: str) -> None:
 
 def _make(parent: Path, what: str) -> Path:
     parent.mkdir(parents=True, exist_ok=True)
-    return Path(tempfile.mkdtemp(prefix=f"{what}-", dir=parent))
+    for left in parent.glob(f"{what}-*-*"):
+        owner = left.name.split("-")[1]
+        if owner.isdecimal() and not _lives(int(owner)):
+            shutil.rmtree(left, ignore_errors=True)
+    return Path(tempfile.mkdtemp(prefix=f"{what}-{os.getpid()}-", dir=parent))
+
+
+def _lives(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True  # somebody else's
+    return True

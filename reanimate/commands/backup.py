@@ -10,13 +10,13 @@ from rich.table import Table
 from reanimate.backups.blobs import open_store
 from reanimate.backups.catalog import Catalog, DamagedBackup, Listing
 from reanimate.backups.manifest import Manifest
-from reanimate.backups.run import back_up, seed_replicas
 from reanimate.bootstrap import open_services
 from reanimate.clock import utcnow
 from reanimate.commands.output import JsonFlag, err, fail, out, print_json, run
 from reanimate.commands.progress import Report, progress_bars
 from reanimate.config import load_settings
 from reanimate.errors import ReanimateError
+from reanimate.protection import back_up, seed_replicas
 
 __all__ = ["app"]
 

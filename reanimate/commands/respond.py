@@ -8,8 +8,8 @@ from rich.table import Table
 from reanimate.bootstrap import open_services
 from reanimate.commands.output import JsonFlag, err, out, print_json, run
 from reanimate.incidents.lifecycle import State
-from reanimate.incidents.plan import PlannedAction, dry_run
-from reanimate.incidents.respond import respond as drive
+from reanimate.response.plan import PlannedAction, dry_run
+from reanimate.response.respond import respond as drive
 
 __all__ = ["app"]
 

@@ -15,7 +15,6 @@ from rich.markdown import Markdown
 from rich.rule import Rule
 from rich.table import Table
 
-from reanimate.backups.run import back_up, seed_replicas
 from reanimate.bootstrap import Services, open_services
 from reanimate.clock import utcnow
 from reanimate.commands.output import err, fail, print_json
@@ -26,6 +25,7 @@ from reanimate.demo.system import demo_home, kill_and_lose_disk, running_system
 from reanimate.errors import ReanimateError, ServerFailed
 from reanimate.incidents.lifecycle import State
 from reanimate.incidents.views import incident_list, incident_view
+from reanimate.protection import back_up, seed_replicas
 
 __all__ = ["main"]
 

@@ -18,9 +18,9 @@ from reanimate.db.tables import Incident, Outbox, TimelineEntry
 from reanimate.errors import Busy
 from reanimate.incidents import record, timeline
 from reanimate.incidents.lifecycle import State
-from reanimate.incidents.lock import driving
-from reanimate.incidents.respond import respond, review
 from reanimate.orchestrator.outbox import Lane, Order, finish, put, serve
+from reanimate.response.lock import driving
+from reanimate.response.respond import respond, review
 
 __all__ = ["ACTOR", "QUIET_S", "adopt", "ask", "forgotten", "respond_directly", "run"]
 

@@ -5,7 +5,6 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import apprise
 from sqlalchemy import update
 
 from reanimate.bootstrap import Services
@@ -28,6 +27,8 @@ SendOne = Callable[[str, str, str], bool]
 
 def send_one(url: str, title: str, body: str) -> bool:
     """Send to one Apprise URL and say whether it was taken. Blocks."""
+    import apprise  # half a second, and most processes that carry the outbox never send
+
     sender = apprise.Apprise()
     return bool(sender.add(url)) and bool(sender.notify(title=title, body=body))
 

@@ -3,22 +3,19 @@
 import asyncio
 import time
 from dataclasses import dataclass
-from datetime import timedelta
 
 import httpx
-from sqlalchemy import select
 
 from reanimate.bootstrap import Services
 from reanimate.clock import utcnow
-from reanimate.db.tables import Gateway, SwitchLedger
+from reanimate.db.tables import SwitchLedger
 from reanimate.switches.document import LIFETIME, Claim, SwitchDocument, effective, sign
+from reanimate.switches.gateways import control_urls
 from reanimate.switches.holds import open_holds
 
 __all__ = ["Obeyed", "current_document", "push", "wait_until_obeyed"]
 
 _PUSH_TIMEOUT_S = 1.0
-_ALIVE_FOR = timedelta(seconds=15)
-"""A gateway polls every 2 s; one not heard of for this long is not waited for."""
 
 
 @dataclass(frozen=True)
@@ -28,10 +25,6 @@ class Obeyed:
     seq: int
     acked_ms: dict[str, float]
     silent: dict[str, str]
-
-    @property
-    def by_all(self) -> bool:
-        return bool(self.acked_ms) and not self.silent
 
 
 async def current_document(services: Services) -> tuple[bytes, str, int]:
@@ -50,15 +43,6 @@ async def current_document(services: Services) -> tuple[bytes, str, int]:
     )
     body = document.encode()
     return body, sign(body, services.secrets.control_key), document.seq
-
-
-async def _control_urls(services: Services) -> dict[str, str]:
-    """Return name → control URL of every gateway heard of lately, and of the one that is configured here."""
-    urls = {services.settings.gateway.name: services.addresses.gateway_control}
-    async with services.sessions() as session:
-        for gateway in await session.scalars(select(Gateway).where(Gateway.last_seen_at > utcnow() - _ALIVE_FOR)):
-            urls[gateway.name] = gateway.control_url
-    return urls
 
 
 async def push(services: Services) -> Obeyed:
@@ -81,7 +65,7 @@ async def push(services: Services) -> Obeyed:
             return f"obeys {answer.json().get('seq')}, not {seq}"
         return round((time.perf_counter() - began) * 1000, 1)
 
-    urls = await _control_urls(services)
+    urls = await control_urls(services)
     results = dict(zip(urls, await asyncio.gather(*(one(url) for url in urls.values())), strict=True))
     return Obeyed(
         seq,

@@ -5,7 +5,7 @@ The probe tells everything that is not as it was backed up; an alarm is raised o
 
 import re
 
-from reanimate.vector.probes import DataReport, Finding
+from reanimate.backups.probe import DataReport, Finding
 from reanimate.watch.data_judge import Loss
 
 __all__ = ["losses_in"]

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from reanimate.backups.manifest import Manifest
+from reanimate.backups.probe import DataReport, probe_data
 from reanimate.clock import utcnow
 from reanimate.errors import ReanimateError, Refused, ServerFailed
-from reanimate.vector.probes import DataReport, probe_data
 from reanimate.vector.server import VectorServer
 from reanimate.watch.data_findings import losses_in
 from reanimate.watch.data_judge import DataOutcome, DataStanding, DataState, Loss, judge_data, reprobe_after

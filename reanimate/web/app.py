@@ -18,9 +18,9 @@ from reanimate.alerts.inbox import Inbox
 from reanimate.alerts.spool import Spool
 from reanimate.bootstrap import Services
 from reanimate.errors import InputInvalid, NotFound, ReanimateError, Refused, Transient
-from reanimate.incidents import clock
 from reanimate.orchestrator import relay
-from reanimate.runbooks.reflex import place_reflex
+from reanimate.response import rto_clock
+from reanimate.response.reflex import place_reflex
 from reanimate.web import pages
 from reanimate.web.health import healthz, readyz
 from reanimate.web.intake import handshake, receive
@@ -44,7 +44,7 @@ _STATUS: tuple[tuple[type[ReanimateError], int], ...] = (
 
 def own_loops(services: Services) -> dict[str, Loop]:
     """Return the work that runs beside the intake: the outbox relay and the RTO clock."""
-    return {"relay": partial(relay.run, services), "clock": partial(clock.run, services)}
+    return {"relay": partial(relay.run, services), "clock": partial(rto_clock.run, services)}
 
 
 def create_app(

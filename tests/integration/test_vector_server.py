@@ -13,9 +13,10 @@ from qdrant_servers import KEY, CleanServer, fill, points, server_at
 from reanimate.backups.comparison import count_points
 from reanimate.backups.hashing import point_hash
 from reanimate.backups.manifest import GoldenHit, GoldenQuery, LiveCounts, Manifest, Sentinel, Server
+from reanimate.backups.probe import probe_data
 from reanimate.clock import utcnow
 from reanimate.errors import Damaged, NotFound, Refused, ServerFailed, Unreachable
-from reanimate.vector.probes import probe_data, probe_liveness
+from reanimate.vector.probes import probe_liveness
 from reanimate.vector.server import VectorServer
 from reanimate.vector.snapshots import (
     ShardSnapshot,

@@ -7,7 +7,7 @@ import pytest
 
 from reanimate.backups.comparison import Tally
 from reanimate.backups.manifest import LiveCounts, Manifest, Server
-from reanimate.vector.probes import DataReport, Finding
+from reanimate.backups.probe import DataReport, Finding
 from reanimate.watch.data_findings import losses_in
 from reanimate.watch.data_judge import (
     DataOutcome,

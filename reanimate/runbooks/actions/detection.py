@@ -11,11 +11,11 @@ from reanimate.db.tables import Alert, Incident, IncidentFault
 from reanimate.errors import CheckFailed
 from reanimate.incidents import record, timeline
 from reanimate.incidents.faults import Fault
-from reanimate.incidents.impact import gateway_figures
-from reanimate.incidents.look import expected_manifests, look, names_of
 from reanimate.incidents.severity import RTO, Impact, Severity, Users, severity_of
 from reanimate.incidents.triage import Claim, Finding, TargetProbe, impact_of, triage
 from reanimate.runbooks.action import Action, ActionContext, Evidence, NoParams
+from reanimate.runbooks.look import expected_manifests, look, names_of
+from reanimate.switches.gateways import gateway_figures
 
 __all__ = ["AssessImpact", "IdentifyFault", "SetPriority", "claims_of", "findings_of"]
 

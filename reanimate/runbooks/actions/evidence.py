@@ -9,9 +9,9 @@ from typing import Any
 from sqlalchemy import select
 
 from reanimate.db.tables import Alert
-from reanimate.incidents.impact import gateway_figures
-from reanimate.incidents.look import look
 from reanimate.runbooks.action import Action, ActionContext, NoParams
+from reanimate.runbooks.look import look
+from reanimate.switches.gateways import gateway_figures
 
 __all__ = ["GatherEvidence"]
 

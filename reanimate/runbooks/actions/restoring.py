@@ -8,15 +8,16 @@ from pydantic import Field
 
 from reanimate.backups.aliases import AliasSwitch, plan_switch, switch_aliases, undo_switch
 from reanimate.backups.manifest import Manifest
+from reanimate.backups.probe import probe_data
 from reanimate.backups.restore import new_collection_name, restore
 from reanimate.backups.verification import verify
 from reanimate.db.tables import Incident
 from reanimate.errors import CheckFailed, VerificationFailed
-from reanimate.incidents.impact import gateway_figures
-from reanimate.incidents.look import expected_manifests, look_at, names_of
 from reanimate.runbooks.action import Action, ActionContext, Evidence, NoParams, Outcome, Params, target_of
 from reanimate.runbooks.actions.people import order_notice
-from reanimate.vector.probes import probe_data, probe_liveness
+from reanimate.runbooks.look import expected_manifests, look_at, names_of
+from reanimate.switches.gateways import gateway_figures
+from reanimate.vector.probes import probe_liveness
 
 __all__ = ["RestoreCollections", "SwitchAliases", "VerifyCollections", "WaitForTarget"]
 

@@ -6,10 +6,10 @@ from sqlalchemy import select
 
 from reanimate.db.tables import Alert, Incident
 from reanimate.incidents import record, timeline
-from reanimate.incidents.impact import gateway_figures
 from reanimate.incidents.postmortem import render
 from reanimate.incidents.views import incident_view
 from reanimate.runbooks.action import Action, ActionContext, Evidence, NoParams
+from reanimate.switches.gateways import gateway_figures
 
 __all__ = ["AnalyseCause", "ImproveMonitoring", "UpdateDocuments"]
 

@@ -7,11 +7,11 @@ from pydantic import Field
 
 from reanimate.db.tables import Incident
 from reanimate.errors import CheckFailed, Unreachable
-from reanimate.incidents.impact import gateway_figures
-from reanimate.incidents.look import look_at
 from reanimate.runbooks.action import Action, ActionContext, Evidence, NoParams, Outcome, Params, target_of
+from reanimate.runbooks.look import look_at
 from reanimate.switches import holds
 from reanimate.switches.document import Claim
+from reanimate.switches.gateways import gateway_figures
 from reanimate.switches.publish import Obeyed, wait_until_obeyed
 
 __all__ = ["HoldWrites", "LiftHolds", "MoveReadsAway", "ReturnReads"]

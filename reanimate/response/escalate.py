@@ -11,7 +11,7 @@ from reanimate.clock import utcnow
 from reanimate.db.tables import Incident, Outbox, StepRecord
 from reanimate.incidents import record, timeline
 from reanimate.incidents.lifecycle import Phase, State, Step
-from reanimate.incidents.lock import driving
+from reanimate.response.lock import driving
 from reanimate.runbooks.action import ActionContext
 from reanimate.runbooks.actions.people import CallPerson
 from reanimate.runbooks.registry import ACTIONS

@@ -1,7 +1,4 @@
-"""Driving an incident through its steps: in order, one driver at a time, each action once, whatever is killed when.
-
-The flows of the orchestrator call `run_step`, one task a step; `respond` does the same without any orchestrator.
-"""
+"""Running one step of an incident: in its turn, one driver at a time, each action once, whatever is killed when."""
 
 import asyncio
 import logging
@@ -19,18 +16,18 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from reanimate.bootstrap import Services
 from reanimate.clock import utcnow
 from reanimate.db.tables import Incident, StepRecord
-from reanimate.errors import Permanent, ReanimateError, Refused, Unreachable, is_transient
+from reanimate.errors import Permanent, Refused, Unreachable, is_transient
 from reanimate.incidents import record, timeline
-from reanimate.incidents.impact import gateway_figures
 from reanimate.incidents.lifecycle import STEPS, Phase, State, Step
-from reanimate.incidents.lock import driving
+from reanimate.response.lock import driving
 from reanimate.runbooks.action import Action, ActionContext, Outcome
 from reanimate.runbooks.actions.detection import findings_of
 from reanimate.runbooks.choice import books_of, choose
 from reanimate.runbooks.model import ActionCall, Planned, joined_steps
 from reanimate.runbooks.registry import ACTIONS
+from reanimate.switches.gateways import gateway_figures
 
-__all__ = ["StepFailed", "StepResult", "phase_of", "respond", "review", "run_step"]
+__all__ = ["StepFailed", "StepResult", "phase_of", "run_step"]
 
 log = logging.getLogger(__name__)
 
@@ -376,41 +373,3 @@ async def _end_action(
                 "error": str(error) if error else None,
             },
         )
-
-
-async def respond(services: Services, incident_id: str, *, actor: str) -> State:
-    """Walk an incident through all its phases without an orchestrator; return the state it ended in.
-
-    A failure before the end escalates it. The postmortem is drafted in either case, and spoils neither.
-    """
-    from reanimate.incidents.escalate import escalate
-
-    try:
-        for phase in (Phase.DETECTION, Phase.CONTAINMENT, Phase.RECOVERY):
-            for step in STEPS[phase]:
-                await _patiently(services, incident_id, step, actor)
-    except (StepFailed, Refused) as error:
-        await escalate(services, incident_id, str(error), actor=actor)
-    await review(services, incident_id, actor=actor)
-    async with services.sessions() as session:
-        return State((await record.load(session, incident_id)).state)
-
-
-async def _patiently(services: Services, incident_id: str, step: Step, actor: str) -> None:
-    """Run a step; while the record is away, wait for it: an incident is not given up because its papers are."""
-    async for attempt in stamina.retry_context(
-        on=Unreachable, attempts=None, wait_initial=0.5, wait_max=5.0, timeout=900.0
-    ):
-        with attempt:
-            await run_step(services, incident_id, step, actor=actor)
-
-
-async def review(services: Services, incident_id: str, *, actor: str) -> bool:
-    """Run the postmortem; a failure is written down and changes nothing else. Say whether it was written."""
-    try:
-        for step in STEPS[Phase.POSTMORTEM]:
-            await run_step(services, incident_id, step, actor=actor)
-    except ReanimateError as error:
-        log.warning("postmortem of %s: %s", incident_id, error)
-        return False
-    return True

@@ -14,7 +14,7 @@ from reanimate.backups.seed import seed
 from reanimate.bootstrap import Services
 from reanimate.clock import utcnow
 from reanimate.errors import NotFound
-from reanimate.incidents.impact import gateway_figures
+from reanimate.switches.gateways import gateway_figures
 from reanimate.vector.server import VectorServer
 
 __all__ = ["back_up", "names_to_back_up", "seed_replicas", "take_recorded_backup"]

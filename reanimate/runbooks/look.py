@@ -4,10 +4,11 @@ import asyncio
 from collections.abc import Sequence
 
 from reanimate.backups.manifest import Manifest
+from reanimate.backups.probe import DataReport, probe_data
 from reanimate.bootstrap import Services
 from reanimate.errors import ReanimateError
 from reanimate.incidents.triage import TargetProbe
-from reanimate.vector.probes import DataReport, probe_data, probe_liveness
+from reanimate.vector.probes import probe_liveness
 
 __all__ = ["expected_manifests", "look", "look_at", "names_of"]
 

@@ -8,10 +8,10 @@ from sqlalchemy import select
 from reanimate.bootstrap import Services
 from reanimate.db.tables import Incident, StepRecord
 from reanimate.incidents import record
-from reanimate.incidents.look import look
 from reanimate.incidents.triage import triage
 from reanimate.runbooks.actions.detection import claims_of, findings_of
 from reanimate.runbooks.choice import books_of, choose
+from reanimate.runbooks.look import look
 from reanimate.runbooks.model import joined_steps
 from reanimate.runbooks.registry import ACTIONS
 
