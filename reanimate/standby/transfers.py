@@ -22,7 +22,7 @@ _RANGE = re.compile(r"bytes=(\d*)-(\d*)")
 
 
 async def download(request: Request, path: Path) -> Response:
-    """Answer with a file, or the part of it that `Range` asks for, guarded by `If-Range`.
+    """Answer with a file, or the part of it that `Range` asks for, guarded by `If-Range` or `If-Match`.
 
     Raises:
         FileNotFoundError: it is not there.
@@ -37,6 +37,8 @@ async def download(request: Request, path: Path) -> Response:
         ("last-modified", modified),
         ("content-type", "application/octet-stream"),
     ]
+    if request.headers.get("if-match") not in (None, "*", etag):
+        return Response(412)
     condition = request.headers.get("if-range")
     asked = request.headers.get("range") if condition in (None, etag, modified) else None
     wanted = _parse_range(asked, stat.st_size) if asked else None

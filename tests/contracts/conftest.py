@@ -42,7 +42,7 @@ def standby_only(qdrant: QdrantServer) -> None:
 
 
 @pytest.fixture
-def start_standby(tmp_path: Path, standby_only: None) -> Iterator[Callable[..., StandbyProcess]]:
+def start_standby(tmp_path: Path) -> Iterator[Callable[..., StandbyProcess]]:
     """A function that starts a standby of its own for one test: `start_standby("name", "--read-only")`."""
     started: list[StandbyProcess] = []
 
