@@ -111,7 +111,8 @@ class Rig:
         """Return every event the intake took, with `at`, when it came in."""
         if not self.posted.exists():
             return []
-        lines = [json.loads(line) for line in self.posted.read_text().splitlines()]
+        whole, _, _ = self.posted.read_text().rpartition("\n")  # the last line may still be being written
+        lines = [json.loads(line) for line in whole.splitlines()]
         return [{"at": line["at"], "headers": line["headers"], **line["body"]} for line in lines]
 
     def of(self, subject: str, kind: str = "firing", since: float = 0.0) -> list[Json]:
