@@ -71,7 +71,7 @@ async def open_services(settings: Settings | None = None) -> AsyncIterator[Servi
                 engine=engine,
                 sessions=sessions_of(engine),
                 http=http,
-                catalog=Catalog(open_store(settings)),
+                catalog=Catalog(open_store(settings), settings.home / "tmp"),
             )
     finally:
         await engine.dispose()

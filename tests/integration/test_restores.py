@@ -284,6 +284,7 @@ async def test_restore__killed_anywhere_is_done_again_under_the_same_name(
     assert await primary.aliases() == {primary.name("alias"): primary.name()}
     restored = await restore_and_switch(primary.server, catalog, manifest, name)
     assert restored.verification.passed
+    assert list(catalog.scratch.iterdir()) == []
     assert await primary.mine() == sorted([primary.name(), name])
     assert await primary.aliases() == {primary.name("alias"): name}
 
