@@ -1,5 +1,6 @@
 """Backups as tasks, one for each collection."""
 
+import asyncio
 import time
 from collections.abc import Callable
 
@@ -31,7 +32,7 @@ async def back_up(collection: str, target: str) -> str:
 async def seed_replicas(backup_id: str) -> dict[str, str]:
     """Load a backup into every replica and verify it there; return the names of the copies."""
     services = await get_services()
-    manifest = await services.catalog.get(backup_id)
+    manifest = await asyncio.to_thread(services.catalog.get, backup_id)
     return await protection.seed_replicas(services, manifest, on_progress=_to_the_log(manifest.collection))
 
 

@@ -9,8 +9,10 @@ from dataclasses import dataclass, field
 from secrets import token_hex
 
 import psycopg
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
 
-__all__ = ["Presence"]
+__all__ = ["Presence", "count_responders"]
 
 log = logging.getLogger(__name__)
 
@@ -21,6 +23,18 @@ _LOOK_S = 1.0
 def _lock_number(owner: str) -> int:
     """Return the signed 32-bit number that stands for an owner."""
     return int.from_bytes(hashlib.sha256(owner.encode()).digest()[:4], "big", signed=True)
+
+
+async def count_responders(session: AsyncSession) -> int:
+    """Return how many responders hold their lock now."""
+    count = await session.scalar(
+        text(
+            "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND granted AND classid = :space"
+            " AND objsubid = 2 AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+        ),
+        {"space": _SPACE},
+    )
+    return int(count or 0)
 
 
 @dataclass

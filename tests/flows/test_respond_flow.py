@@ -1,11 +1,13 @@
 """The response of an incident in Prefect, by a real responder process on a real server, with scripted actions."""
 
+import secrets
 from collections.abc import Awaitable, Callable
 
 from flow_system import Prefect, Responder, begun, carry, done_twice, in_state, incident, kinds
 from scripted import Script
 
 from reanimate.bootstrap import Services
+from reanimate.incidents import record
 from reanimate.orchestrator.launcher import Launcher
 
 Started = Callable[[], Awaitable[tuple[str, str]]]
@@ -96,3 +98,15 @@ async def test_respond__the_relay_starts_one_run_for_an_incident(
     await carry(services, launcher, "start_flow")
     assert (await prefect.run(run_id))["parameters"]["incident_id"] == incident_id
     await prefect.ask("POST", f"/flow_runs/{run_id}/set_state", {"state": {"type": "CANCELLED"}, "force": True})
+
+
+async def test_trigger__opens_an_incident_that_waits_for_the_relay(
+    services: Services, launcher: Launcher, prefect: Prefect, responder: Responder
+) -> None:
+    """The form's fault, component and collections are the incident's; it is started like any other."""
+    form = {"fault": "knowledge_base_deleted", "summary": "somebody deleted kb", "component": "vector:replica"}
+    run = await launcher.create_run("open-incident/by-hand", key=secrets.token_hex(4), parameters=form)
+    assert (await prefect.ended(run.id))["state_type"] == "COMPLETED"
+    async with services.sessions() as session:
+        opened = (await record.open_incidents(session))[-1]
+    assert (opened.title, opened.component, opened.state) == ("somebody deleted kb", "vector:replica", "detecting")
