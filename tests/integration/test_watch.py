@@ -182,6 +182,7 @@ async def test_watch__restart_keeps_what_fires(rig: Rig) -> None:
     first = (await until(lambda: rig.of("vector:t0"), saying=rig.log))[0]
     rig.kill("watch")
     rig.start_watch()
+    await status(rig)
     await asyncio.sleep(3)
     assert len(rig.of("vector:t0")) == 1
     assert (await status(rig))["firing"][0]["starts_at"] == first["data"]["starts_at"]

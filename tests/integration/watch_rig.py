@@ -138,21 +138,23 @@ async def until(
     return value
 
 
-async def status(rig: Rig) -> Json:
+async def status(rig: Rig, *, within: float = 60.0) -> Json:
+    """Return what the watch says of itself, as soon as it listens."""
+    deadline = time.monotonic() + within
     async with httpx.AsyncClient(trust_env=False) as http:
-        answer: Json = (await http.get(f"{rig.url('watch')}/status")).json()
-        return answer
+        while True:
+            try:
+                answer: Json = (await http.get(f"{rig.url('watch')}/status")).json()
+                return answer
+            except httpx.HTTPError:
+                assert time.monotonic() < deadline, rig.log()
+                await asyncio.sleep(0.05)
 
 
 async def ready(rig: Rig, *, within: float = 60.0) -> None:
     """Wait until the watch has seen every dependency up."""
     deadline = time.monotonic() + within
-    while True:
-        try:
-            if all(one["state"] == "up" for one in (await status(rig))["dependencies"]):
-                return
-        except httpx.HTTPError:
-            pass
+    while not all(one["state"] == "up" for one in (await status(rig))["dependencies"]):
         assert time.monotonic() < deadline, rig.log()
         await asyncio.sleep(0.05)
 
