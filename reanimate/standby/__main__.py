@@ -4,10 +4,13 @@ Keys come from the environment: REANIMATE_STANDBY_API_KEY and REANIMATE_STANDBY_
 """
 
 import argparse
+import contextlib
 import logging
 import os
+import signal
 import socket
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import uvicorn
@@ -21,6 +24,16 @@ from reanimate.standby.storage import Storage
 __all__ = ["main"]
 
 _STOP_WITHIN_S = 3
+
+
+class _Server(uvicorn.Server):
+    """A server that SIGTERM ends with code 0; its base class would send the signal to itself again."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self.handle_exit)
+        yield
 
 
 def main() -> None:
@@ -52,7 +65,7 @@ def main() -> None:
     logging.getLogger(__name__).info(
         "standby %s listens on http://%s:%d, data in %s", given.name, host, port, given.data
     )
-    uvicorn.Server(config).run(sockets=[listener])
+    _Server(config).run(sockets=[listener])
 
 
 def _arguments() -> argparse.Namespace:

@@ -3,7 +3,7 @@
 from __future__ import annotations  # the engine's stubs name types that do not exist when it runs
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
 import qdrant_edge as edge
@@ -114,7 +114,14 @@ def _match(given: Any) -> edge.MatchType:
 def _match_value(value: Any) -> edge.MatchValue:
     if not isinstance(value, (str, int, bool)):
         raise ValueError(f"{value!r} is not a value to match")
-    return edge.MatchValue(value)
+    return edge.MatchValue(_numpy_truth(value) if isinstance(value, bool) else value)
+
+
+def _numpy_truth(value: bool) -> bool:
+    """Return a truth value that the engine takes for one: it takes Python's own for the numbers 0 and 1."""
+    from numpy import bool_  # only here, since few filters need it and it is large
+
+    return cast("bool", bool_(value))
 
 
 _MATCHES: dict[str, Callable[[Any], edge.MatchType]] = {

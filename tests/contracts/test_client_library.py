@@ -77,12 +77,16 @@ async def test_waiting_client(waiting: AsyncQdrantClient, new_name: NewName) -> 
     await waiting.create_collection(
         name,
         vectors_config={"dense": models.VectorParams(size=4, distance=models.Distance.DOT)},
-        sparse_vectors_config={"bm25": models.SparseVectorParams(modifier=models.Modifier.IDF)},
+        sparse_vectors_config={"bm25": models.SparseVectorParams()},
         shard_number=2,
     )
     sparse = models.SparseVector(indices=[1, 5], values=[0.5, 1.0])
     points = [
-        models.PointStruct(id=n, vector={"dense": [float(n), 1.0, 0.0, 0.0], "bm25": sparse}, payload={"n": n})
+        models.PointStruct(
+            id=n,
+            vector={"dense": [float(n), 1.0, 0.0, 0.0], "bm25": models.SparseVector(indices=[1], values=[n + 1.0])},
+            payload={"n": n},
+        )
         for n in range(20)
     ]
     await waiting.upsert(name, points, wait=True)
