@@ -10,11 +10,12 @@ from typer.core import TyperGroup
 from reanimate import __version__
 from reanimate.commands import setup, system
 from reanimate.commands.output import fail
+from reanimate.commands.parts import part_command
 from reanimate.errors import ReanimateError
 
 __all__ = ["app", "main"]
 
-_NOUNS = ("backup", "incident", "respond", "restore", "runbook")
+_NOUNS = ("backup", "hold", "incident", "respond", "restore", "runbook")
 """Commands whose modules bring the database or the vector client: loaded when they are asked for."""
 
 
@@ -63,6 +64,13 @@ app.command()(system.down)
 app.command()(system.status)
 app.command()(setup.init)
 app.command()(setup.doctor)
+for _part in ("gateway", "standby", "watch", "web"):
+    app.command(
+        _part,
+        help=f"Run the {_part} alone, in the foreground; `reanimate up` runs all parts.",
+        add_help_option=False,
+        context_settings={"ignore_unknown_options": True, "allow_extra_args": True},
+    )(part_command(_part))
 
 
 def main() -> None:
