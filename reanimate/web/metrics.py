@@ -16,6 +16,7 @@ from starlette.responses import Response
 from reanimate.clock import utcnow
 from reanimate.db.tables import Backup, Delivery, Hold, Incident
 from reanimate.incidents.lifecycle import OPEN_STATES
+from reanimate.orchestrator.presence import count_responders
 
 __all__ = ["Metrics", "metrics"]
 
@@ -33,6 +34,7 @@ class _Facts:
     backups: Sequence[Any]
     holds: int
     waiting: int
+    responders: int
 
 
 class Metrics:
@@ -60,6 +62,7 @@ class Metrics:
         self._spooled = self._gauge("reanimate_deliveries_spooled", "Deliveries on disk that wait for the record.")
         self._waiting = self._gauge("reanimate_deliveries_waiting", "Deliveries in the record, not yet folded.")
         self._holds = self._gauge("reanimate_holds_open", "Holds in force.")
+        self._responders = self._gauge("reanimate_responders", "Responders that are alive.")
         self._incidents = self._gauge("reanimate_incidents_open", "Incidents that have not ended.", "severity", "state")
         self._backup_age = self._gauge(
             "reanimate_backup_age_seconds", "Age of the newest published backup of each collection.", "subject"
@@ -87,9 +90,11 @@ class Metrics:
         if facts is None:
             self._holds.set(float("nan"))
             self._waiting.set(float("nan"))
+            self._responders.set(float("nan"))
             return
         self._holds.set(facts.holds)
         self._waiting.set(facts.waiting)
+        self._responders.set(facts.responders)
         for severity, state, count in facts.incidents:
             self._incidents.labels(severity or "unknown", state).set(count)
         now = utcnow()
@@ -110,7 +115,7 @@ async def _facts(session: AsyncSession) -> _Facts:
     )
     holds = await session.scalar(select(func.count()).select_from(Hold).where(Hold.lifted_at.is_(None)))
     waiting = await session.scalar(select(func.count()).select_from(Delivery).where(Delivery.state == "stored"))
-    return _Facts(incidents.all(), backups.all(), holds or 0, waiting or 0)
+    return _Facts(incidents.all(), backups.all(), holds or 0, waiting or 0, await count_responders(session))
 
 
 async def metrics(request: Request) -> Response:

@@ -5,8 +5,11 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import psycopg
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
 
-from reanimate.orchestrator.presence import Presence
+from reanimate.db.engine import engine_for
+from reanimate.orchestrator.presence import Presence, count_responders
 
 
 @asynccontextmanager
@@ -56,3 +59,14 @@ async def test_presence__comes_back_after_its_connection_broke(postgres_url: str
         await until(lambda: not mine.held.is_set() and not other.held.is_set())
         await until(lambda: mine.held.is_set() and other.held.is_set())
         assert await mine.is_alive(other.owner)
+
+
+async def test_count_responders__counts_those_that_live(postgres_url: str) -> None:
+    """Whoever holds a presence is counted, and no other lock is."""
+    engine = engine_for(postgres_url)
+    async with AsyncSession(engine) as session:
+        assert await count_responders(session) == 0
+        async with alive(postgres_url), alive(postgres_url):
+            await session.execute(text("SELECT pg_advisory_xact_lock(1, 2), pg_advisory_xact_lock(3)"))
+            assert await count_responders(session) == 2
+    await engine.dispose()

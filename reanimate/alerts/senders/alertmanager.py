@@ -27,7 +27,7 @@ def authenticate(head: RequestHead, body: bytes, settings: AlertSettings, secret
     if not (bearer_matches(given, tokens) or basic_matches(given, plain(settings.alertmanager_basic))):
         raise AuthenticationFailed(
             "no valid credentials came with the alert",
-            hint="give Alertmanager's http_config the token that `reanimate init` printed, or set "
+            hint="give Alertmanager's http_config the intake_token of secrets.json in the home directory, or set "
             "alerts.alertmanager_bearer or alerts.alertmanager_basic here",
         )
 

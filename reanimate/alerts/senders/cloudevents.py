@@ -45,7 +45,7 @@ def authenticate(head: RequestHead, body: bytes, settings: AlertSettings, secret
     if signature is None:
         raise AuthenticationFailed(
             "no valid credentials came with the event",
-            hint="send the token that `reanimate init` printed as a bearer token, or set alerts.cloudevents_bearer or "
+            hint="send the intake_token of secrets.json as a bearer token, or set alerts.cloudevents_bearer or "
             "alerts.cloudevents_hmac here",
         )
     keys = plain(settings.cloudevents_hmac)
