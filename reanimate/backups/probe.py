@@ -1,16 +1,28 @@
-"""Is the data really there that was backed up? Asked of a live server, whose data may have moved on since."""
+"""Is the data really there that was backed up? Asked of a live server, whose data may have moved on since.
+
+A probe tells everything that is not as it was backed up. Documents come and go by right, and so does a re-indexing
+under another name; `losses` are what no agent does by right. Alarms and restores go by losses alone.
+"""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from reanimate.backups.comparison import Tally, check_own_point, count_points, tally
-from reanimate.backups.manifest import Manifest
+from reanimate.backups.manifest import Manifest, base_name
 from reanimate.errors import NotFound
 from reanimate.vector.config import dense_vectors, payload_schema, schema_differences, vector_differences
 from reanimate.vector.server import VectorServer
 
-__all__ = ["DataReport", "Finding", "probe_data"]
+__all__ = ["DataReport", "Finding", "judge_sentinels", "losses", "probe_data"]
+
+_MOST_SENTINELS_MISSING = 0.2
+
+_TELLING = {
+    "primary": frozenset({"collection", "status", "vectors", "count", "sentinels", "query"}),
+    # A replica holds an older backup, seeded under another name: only what every copy must have is held against it.
+    "replica": frozenset({"collection", "status", "count", "sentinels"}),
+}
 
 
 @dataclass(frozen=True)
@@ -25,6 +37,8 @@ class Finding:
     expected: str
     found: str
     detail: str = ""
+    by_right: bool = False
+    """It differs from the backup, but as an agent changes its data by right."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +53,15 @@ class DataReport:
     def to_json(self) -> dict[str, Any]:
         """Return it as plain JSON values."""
         return asdict(self)
+
+
+def losses(report: DataReport, role: str) -> tuple[Finding, ...]:
+    """Return the findings that mean loss on a target of that role; empty when the data is really there."""
+    return tuple(
+        finding
+        for finding in report.findings
+        if not finding.ok and not finding.by_right and finding.check in _TELLING[role]
+    )
 
 
 async def probe_data(server: VectorServer, manifest: Manifest, min_count_ratio: float) -> DataReport:
@@ -61,11 +84,15 @@ async def probe_data(server: VectorServer, manifest: Manifest, min_count_ratio: 
 async def _findings(server: VectorServer, name: str, manifest: Manifest, ratio: float) -> list[Finding]:
     info = await server.info(name)
     count, _ = await count_points(server, name)
+    aliases = await server.aliases()
+    # An alias that somebody has moved to a collection of another name: indexed anew, with vectors and ids of its own.
+    anew = base_name(aliases.get(name, name)) not in (base_name(manifest.collection), base_name(name))
+    vectors = _from_differences("vectors", "as backed up", vector_differences(manifest.config, info["config"]))
     findings = [
         Finding("collection", True, f"{name} exists", "exists"),
-        _judge_aliases(manifest, await server.aliases()),
+        _judge_aliases(manifest, aliases),
         Finding("status", info["status"] != "red", "not red", str(info["status"])),
-        _from_differences("vectors", "as backed up", vector_differences(manifest.config, info["config"])),
+        replace(vectors, by_right=anew and not vectors.ok),
         _from_differences(
             "payload_schema",
             f"{len(manifest.payload_schema)} indexes",
@@ -73,11 +100,12 @@ async def _findings(server: VectorServer, name: str, manifest: Manifest, ratio: 
         ),
         _judge_count(manifest.exact_count, count, ratio),
     ]
-    if not manifest.sentinels or not all(finding.ok for finding in findings):
+    decided = any(not finding.ok and finding.check in ("status", "vectors", "count") for finding in findings)
+    if not manifest.sentinels or decided:
         return findings
     points = await server.retrieve(name, [sentinel.id for sentinel in manifest.sentinels])
     counted = tally(manifest.sentinels, points)
-    findings.append(_judge_sentinels(counted, ratio))
+    findings.append(judge_sentinels(counted, ratio, anew))
     if findings[-1].ok:
         findings += await _known_query(server, name, manifest, counted)
     return findings
@@ -94,7 +122,8 @@ def _judge_count(expected: int, found: int, ratio: float) -> Finding:
     return Finding("count", found >= least and (found > 0 or expected == 0), f"at least {least}", str(found), detail)
 
 
-def _judge_sentinels(counted: Tally, ratio: float) -> Finding:
+def judge_sentinels(counted: Tally, ratio: float, anew: bool) -> Finding:
+    """Judge what became of the sentinels. `anew`: somebody has indexed the data again under another name."""
     total = len(counted.same) + len(counted.changed) + len(counted.missing)
     lost = len(counted.missing) > total - int(total * ratio)
     rewritten = bool(counted.changed) and not counted.same
@@ -104,6 +133,7 @@ def _judge_sentinels(counted: Tally, ratio: float) -> Finding:
         f"at least {int(total * ratio)} of {total} there, some unchanged",
         str(counted),
         "" if not (lost or rewritten) else f"of {total} known points: {counted}",
+        by_right=(lost or rewritten) and (anew or len(counted.missing) <= _MOST_SENTINELS_MISSING * total),
     )
 
 

@@ -67,7 +67,7 @@ class RestoreOptions:
     """How patient a restore is. Seconds."""
 
     transfer: TransferLimits = field(default_factory=TransferLimits)
-    green_timeout_s: float = 60.0
+    green_timeout_s: float = 20.0
     """How long the new collection may optimize before it is used as it is (yellow answers fully, only slower)."""
 
 

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Sequence
 
 from reanimate.backups.manifest import Manifest
-from reanimate.backups.probe import DataReport, probe_data
+from reanimate.backups.probe import Finding, losses, probe_data
 from reanimate.bootstrap import Services
 from reanimate.errors import ReanimateError
 from reanimate.incidents.triage import TargetProbe
@@ -48,14 +48,14 @@ async def look_at(services: Services, target: str, manifests: Sequence[Manifest]
         reports = await asyncio.gather(*(probe_data(server, manifest, ratio) for manifest in expected))
     except ReanimateError as error:
         return TargetProbe(target, configured.role, answers=False, detail=f"answers, but not about its data: {error}")
-    problems = {report.collection: _problem(report) for report in reports if not report.ok}
+    lost = {report.collection: losses(report, configured.role) for report in reports}
+    problems = {name: _in_words(found) for name, found in lost.items() if found}
     detail = f"answers in {alive.latency_ms:.0f} ms, version {alive.version}, {len(expected)} collections judged"
     return TargetProbe(target, configured.role, True, detail, problems, judged=len(expected))
 
 
-def _problem(report: DataReport) -> str:
-    failed = [finding for finding in report.findings if not finding.ok]
-    return "; ".join(f"{finding.check}: {finding.detail or finding.found}" for finding in failed) or "not as backed up"
+def _in_words(found: Sequence[Finding]) -> str:
+    return "; ".join(f"{finding.check}: {finding.detail or finding.found}" for finding in found)
 
 
 async def look(services: Services) -> list[TargetProbe]:

@@ -7,7 +7,7 @@ import pytest
 
 from reanimate.backups.comparison import Tally
 from reanimate.backups.manifest import LiveCounts, Manifest, Server
-from reanimate.backups.probe import DataReport, Finding
+from reanimate.backups.probe import DataReport, Finding, judge_sentinels
 from reanimate.watch.data_findings import losses_in
 from reanimate.watch.data_judge import (
     DataOutcome,
@@ -89,9 +89,9 @@ def report(*findings: Finding) -> DataReport:
     return DataReport("primary", "kb", all(one.ok for one in findings), findings)
 
 
-def sentinels(same: int, changed: int, missing: int) -> Finding:
+def sentinels(same: int, changed: int, missing: int, anew: bool = False) -> Finding:
     found = Tally(tuple(range(same)), tuple(range(changed)), tuple(range(missing)))
-    return Finding("sentinels", False, "18 of 20", str(found))
+    return judge_sentinels(found, 0.9, anew)
 
 
 @pytest.mark.parametrize(
@@ -108,6 +108,7 @@ def sentinels(same: int, changed: int, missing: int) -> Finding:
         pytest.param(sentinels(15, 0, 5), True, True, id="a quarter of the sentinels missing"),
         pytest.param(sentinels(16, 0, 4), False, False, id="a fifth may be deleted by right"),
         pytest.param(sentinels(0, 20, 0), False, False, id="rewritten documents are information"),
+        pytest.param(sentinels(0, 0, 20, anew=True), False, False, id="the alias was moved to a new index"),
         pytest.param(Finding("count", True, "at least 1800", "2000"), False, False, id="a finding that is fine"),
     ],
 )

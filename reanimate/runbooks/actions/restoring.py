@@ -8,7 +8,7 @@ from pydantic import Field
 
 from reanimate.backups.aliases import AliasSwitch, plan_switch, switch_aliases, undo_switch
 from reanimate.backups.manifest import Manifest
-from reanimate.backups.probe import probe_data
+from reanimate.backups.probe import losses, probe_data
 from reanimate.backups.restore import new_collection_name, restore
 from reanimate.backups.verification import verify
 from reanimate.db.tables import Incident
@@ -76,7 +76,8 @@ async def _damaged(context: ActionContext[Any]) -> list[Manifest]:
     ratio = context.services.settings.watch.min_count_ratio
     expected = await asyncio.to_thread(expected_manifests, context.services)
     reports = await asyncio.gather(*(probe_data(server, manifest, ratio) for manifest in expected))
-    return [manifest for manifest, report in zip(expected, reports, strict=True) if not report.ok]
+    role = context.services.settings.vector.target(context.target).role
+    return [manifest for manifest, report in zip(expected, reports, strict=True) if losses(report, role)]
 
 
 def _missed_writes(manifest: Manifest, figures: dict[str, dict[str, Any]]) -> int | None:
@@ -221,6 +222,7 @@ class VerifyCollections(Action[NoParams]):
         restored = {item["backup_id"]: item for item in await context.earlier(RestoreCollections.name, "restores")}
         server = context.services.vector(context.target)
         ratio = context.services.settings.watch.min_count_ratio
+        role = context.services.settings.vector.target(context.target).role
         expected = await asyncio.to_thread(expected_manifests, context.services)
         checks: list[dict[str, Any]] = []
         for manifest in expected:
@@ -231,8 +233,14 @@ class VerifyCollections(Action[NoParams]):
                     for c in found.checks
                 ]
             report = await probe_data(server, manifest, ratio)
+            lost = losses(report, role)
             checks += [
-                {"collection": manifest.collection, "check": f"probe {f.check}", "passed": f.ok, "found": f.found}
+                {
+                    "collection": manifest.collection,
+                    "check": f"probe {f.check}",
+                    "passed": f not in lost,
+                    "found": f.found,
+                }
                 for f in report.findings
             ]
         probe = await look_at(context.services, context.target, expected)
