@@ -8,7 +8,7 @@ __all__ = ["engine_for", "sessions_of"]
 def engine_for(url: str, *, pool_size: int = 10) -> AsyncEngine:
     """Return an engine for `url` (postgresql://… or postgresql+psycopg://…).
 
-    Every connection speaks UTC, commits durably, notices a dead server within seconds, and never waits for ever on a lock.
+    Every connection speaks UTC, commits durably, notices a dead server within seconds, and waits for no lock for ever.
     """
     if url.startswith(("postgres://", "postgresql://")):
         url = "postgresql+psycopg://" + url.split("://", 1)[1]
@@ -23,7 +23,8 @@ def engine_for(url: str, *, pool_size: int = 10) -> AsyncEngine:
             "keepalives_idle": 5,
             "keepalives_interval": 2,
             "keepalives_count": 3,
-            "options": "-c timezone=UTC -c synchronous_commit=on -c lock_timeout=15s -c idle_in_transaction_session_timeout=60s",
+            "options": "-c timezone=UTC -c synchronous_commit=on -c lock_timeout=15s"
+            " -c idle_in_transaction_session_timeout=60s",
             "application_name": "reanimate",
         },
     )
