@@ -21,12 +21,12 @@ from reanimate.backups.backup import BackupOptions, take_backup
 from reanimate.backups.catalog import Catalog, backup_prefix
 from reanimate.backups.comparison import tally
 from reanimate.backups.facts import read_facts
-from reanimate.backups.run import take_recorded_backup
 from reanimate.backups.unfinished import ABANDONED_AFTER, Unfinished, sweep
 from reanimate.clock import utcnow
 from reanimate.db.engine import engine_for, sessions_of
 from reanimate.db.tables import Backup
 from reanimate.errors import Busy, Damaged, NotFound, ReanimateError, Unreachable
+from reanimate.protection import take_recorded_backup
 from reanimate.vector.snapshots import create_shard_snapshot, list_shard_snapshots
 from reanimate.vector.transfers import TransferLimits
 
