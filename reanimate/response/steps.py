@@ -160,7 +160,18 @@ async def _enter(services: Services, incident_id: str, phase: Phase, actor: str)
         incident.phase = phase
         wanted = _STATE_OF.get(phase)
         if wanted is not None and incident.state != wanted:
+            if incident.state == State.ESCALATED:
+                await _write_up_anew(session, incident_id)
             await record.change_state(session, incident, wanted, now=utcnow(), actor=actor, reason=f"{phase} begins")
+
+
+async def _write_up_anew(session: AsyncSession, incident_id: str) -> None:
+    """Let the postmortem be run again at the end: the one written when it was escalated tells half of the story."""
+    await session.execute(
+        update(StepRecord)
+        .where(StepRecord.incident_id == incident_id, StepRecord.phase == Phase.POSTMORTEM)
+        .values(state="undone")
+    )
 
 
 async def _leave(services: Services, incident_id: str, step: Step, actor: str) -> None:
