@@ -6,25 +6,21 @@ Prefect's own record of that task. Goal: p95 ≤ 0.5 s.
 """
 
 import asyncio
-import os
 import random
 import statistics
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 import aiohttp
 from rich.console import Console
-from sqlalchemy import select
 
 from benchmarks.report import Goal, Report, Row, arguments, percentile
 from benchmarks.stage import ROOT
-from benchmarks.system import post_alert, system
+from benchmarks.system import incident_of, post_alert, started, system
 from reanimate.bootstrap import Services
-from reanimate.db.tables import Alert, Incident
 from reanimate.orchestrator.environment import client_environment
 
 __all__ = ["main"]
@@ -71,10 +67,11 @@ class Prefect:
         ended = ["COMPLETED", "FAILED", "CANCELLED", "CRASHED"]
         wanted = {"flow_runs": {"name": {"any_": [name]}, "state": {"type": {"any_": ended}}}}
         async with asyncio.timeout(WITHIN_S):
-            while not (found := await self.ask("/flow_runs/filter", wanted)):
+            while True:
+                if found := await self.ask("/flow_runs/filter", wanted):
+                    run: dict[str, Any] = found[0]
+                    return run
                 await asyncio.sleep(0.3)
-        run: dict[str, Any] = found[0]
-        return run
 
     async def first_task_began(self, run_id: str) -> datetime:
         """Return when the first task of a run began; tasks are recorded a moment after they ran."""
@@ -88,8 +85,11 @@ class Prefect:
 
     async def deploy_peer(self) -> str:
         """Deploy the peer's flow to its pool, which its worker makes; return the deployment's id."""
+        wanted = {"work_pools": {"name": {"any_": [POOL]}}}
         async with asyncio.timeout(WITHIN_S):
-            while not await self.ask("/work_pools/filter", {"work_pools": {"name": {"any_": [POOL]}}}):
+            while True:
+                if await self.ask("/work_pools/filter", wanted):
+                    break
                 await asyncio.sleep(0.2)
         flow = await self.ask("/flows/", {"name": "answer-plainly"})
         deployment = await self.ask(
@@ -105,28 +105,12 @@ class Prefect:
         return str(deployment["id"])
 
 
-@asynccontextmanager
-async def default_worker(services: Services) -> AsyncIterator[None]:
-    """Run a process worker with nothing set but where its server is and its home directory."""
+def default_worker(services: Services) -> AbstractAsyncContextManager[None]:
+    """Run a process worker with nothing set but where its server and its home directory are."""
     client = client_environment(services.settings, services.addresses)
     environment = {name: client[name] for name in ("PREFECT_API_URL", "PREFECT_HOME", "PREFECT_PROFILES_PATH")}
-    with (services.settings.home / "logs" / "default-worker.log").open("wb") as log:
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "prefect", "worker", "start", "--pool", POOL, "--type", "process"),
-            env={**os.environ, **environment},
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-        )
-    try:
-        yield
-    finally:
-        process.terminate()
-        try:
-            await asyncio.wait_for(process.wait(), 10)
-        except TimeoutError:
-            process.kill()
-            await process.wait()
+    arguments = ["-m", "prefect", "worker", "start", "--pool", POOL, "--type", "process"]
+    return started(services, "default-worker", arguments, environment)
 
 
 async def ours(session: aiohttp.ClientSession, services: Services, prefect: Prefect, number: int) -> Sample:
@@ -135,27 +119,13 @@ async def ours(session: aiohttp.ClientSession, services: Services, prefect: Pref
     No runbook knows its fault: people are called, nothing is contained.
     """
     labels = {"alertname": "Benchmark", "component": f"tool:bench-{number}", "agent": f"bench-{number}"}
-    fingerprint, posted = await post_alert(session, services, labels, "somebody measures how long this takes")
+    posted = await post_alert(session, services, labels, "somebody measures how long this takes")
     await asyncio.sleep(REST_S)  # nobody asks anything while it counts
-    incident_id, opened = await _incident(services, fingerprint)
-    run = await prefect.run_is_over(f"respond-{incident_id}")
+    incident = await incident_of(services, posted.fingerprint)
+    run = await prefect.run_is_over(f"respond-{incident.id}")
     began = await prefect.first_task_began(run["id"])
     running = datetime.fromisoformat(run["start_time"])
-    return Sample(*((moment - posted).total_seconds() for moment in (opened, running, began)))
-
-
-async def _incident(services: Services, fingerprint: str) -> tuple[str, datetime]:
-    async with asyncio.timeout(WITHIN_S):
-        while True:
-            async with services.sessions() as session:
-                found = await session.execute(
-                    select(Incident.id, Incident.opened_at)
-                    .join(Alert, Alert.incident_id == Incident.id)
-                    .where(Alert.fingerprint == fingerprint)
-                )
-            if (row := found.one_or_none()) is not None:
-                return row.id, row.opened_at
-            await asyncio.sleep(0.3)
+    return Sample(*((moment - posted.at).total_seconds() for moment in (incident.opened_at, running, began)))
 
 
 async def peers(prefect: Prefect, deployment: str, number: int) -> float:
