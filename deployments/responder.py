@@ -19,6 +19,7 @@ from reanimate.bootstrap import Services
 from reanimate.clock import utcnow
 from reanimate.config import load_settings
 from reanimate.errors import ReanimateError
+from reanimate.logs import log_to_stderr
 from reanimate.orchestrator import direct
 from reanimate.orchestrator.environment import client_environment
 from reanimate.orchestrator.presence import Presence
@@ -149,7 +150,7 @@ def main() -> int:
     Prefect's engine puts its own SIGTERM handler in place whenever it runs a flow in the main thread, and turns the
     signal into a crash of that run. So the loop lives in a thread of its own, and the main thread only waits.
     """
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stderr)
+    log_to_stderr()
     logging.getLogger("httpx").setLevel(logging.WARNING)
     try:
         settings = load_settings()

@@ -1,6 +1,7 @@
 """The command `reanimate`: puts the commands together, and turns every error of the library into one line."""
 
 import importlib
+import logging
 import sys
 from typing import Annotated, Any
 
@@ -12,6 +13,7 @@ from reanimate.commands import setup, system
 from reanimate.commands.output import fail
 from reanimate.commands.parts import part_command
 from reanimate.errors import ReanimateError
+from reanimate.logs import log_to_stderr
 
 __all__ = ["app", "main"]
 
@@ -75,6 +77,7 @@ for _part in ("gateway", "standby", "watch", "web"):
 
 def main() -> None:
     """Run the command line. An error of the library is one line on standard error and exit code 1."""
+    log_to_stderr(logging.WARNING)
     try:
         app(standalone_mode=True)
     except ReanimateError as error:

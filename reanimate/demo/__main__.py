@@ -1,6 +1,7 @@
 """`scripts/demo`: two real disasters, watched to their end. Every figure is measured, nothing is staged."""
 
 import asyncio
+import logging
 import sys
 import time
 from collections.abc import Awaitable, Callable
@@ -25,6 +26,7 @@ from reanimate.demo.system import demo_home, kill_and_lose_disk, running_system
 from reanimate.errors import ReanimateError, ServerFailed
 from reanimate.incidents.lifecycle import State
 from reanimate.incidents.views import incident_list, incident_view
+from reanimate.logs import log_to_stderr
 from reanimate.protection import back_up, seed_replicas
 
 __all__ = ["main"]
@@ -284,4 +286,5 @@ def _summary(stories: list[Story], count: Count) -> dict[str, Any]:
 
 if __name__ == "__main__":
     sys.argv[0] = "scripts/demo"
+    log_to_stderr(logging.WARNING)
     typer.run(main)

@@ -9,6 +9,7 @@ import uvloop
 from reanimate.config import load_settings
 from reanimate.errors import ReanimateError
 from reanimate.gateway.process import find_addresses, serve
+from reanimate.logs import log_to_stderr
 from reanimate.secrets import Secrets
 
 __all__ = ["main"]
@@ -16,9 +17,7 @@ __all__ = ["main"]
 
 def main() -> int:
     """Run the gateway; return the exit code."""
-    logging.basicConfig(
-        level=logging.WARNING, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
+    log_to_stderr(logging.WARNING)
     try:
         settings = load_settings()
         secrets = Secrets.load_or_create(settings.home)

@@ -17,6 +17,7 @@ from reanimate.backups.catalog import Catalog
 from reanimate.clock import utcnow
 from reanimate.config import Settings, load_settings
 from reanimate.errors import ConfigInvalid, ReanimateError
+from reanimate.logs import log_to_stderr
 from reanimate.secrets import Secrets
 from reanimate.vector.server import VectorServer
 from reanimate.watch.blindness import Blindness
@@ -135,9 +136,7 @@ async def run() -> None:
 
 def main() -> int:
     """Run, and return the exit code: 0 after a signal, 1 with one line on standard error when it cannot start."""
-    logging.basicConfig(
-        stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s", force=True
-    )
+    log_to_stderr()
     logging.getLogger("httpx").setLevel(logging.WARNING)
     try:
         asyncio.run(run())

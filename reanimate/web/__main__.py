@@ -13,6 +13,7 @@ import uvloop
 
 from reanimate.bootstrap import open_services
 from reanimate.errors import ConfigInvalid, ReanimateError
+from reanimate.logs import log_to_stderr
 from reanimate.web.app import create_app
 
 __all__ = ["main"]
@@ -71,9 +72,7 @@ def _on_signal(handler: Callable[..., None]) -> None:
 
 def main() -> int:
     """Run, and return the exit code: 0 after a signal, 1 with one line on standard error when it cannot start."""
-    logging.basicConfig(
-        stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s", force=True
-    )
+    log_to_stderr()
     for noisy in ("httpx", "uvicorn.error"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     _on_signal(lambda *_: sys.exit(0))
