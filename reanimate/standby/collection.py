@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from typing import Any
 
-from reanimate.standby.errors import not_found, not_implemented
+from reanimate.standby.errors import collection_missing, not_found, not_implemented
 from reanimate.standby.points import PointId, divide
 from reanimate.standby.ring import HashRing
 from reanimate.standby.shard_client import ShardClient
@@ -27,6 +27,7 @@ class Collection:
         self.ring = HashRing(sorted(state.shards))
         self.opened = asyncio.Event()
         self._writing = asyncio.Lock()
+        self._deleted = False
         self._operations = 0
 
     @property
@@ -104,7 +105,7 @@ class Collection:
         if not self.shards:
             raise not_implemented("points in a collection without vectors")
         numbers = []
-        async with self._writing:
+        async with self._exclusive():
             for operation in operations:
                 self._operations += 1
                 numbers.append(self._operations)
@@ -115,19 +116,34 @@ class Collection:
         return numbers
 
     @asynccontextmanager
+    async def _exclusive(self) -> AsyncIterator[None]:
+        """Let nobody else change the collection meanwhile; one that was deleted is not changed at all."""
+        async with self._writing:
+            if self._deleted:
+                raise collection_missing(self.name)
+            yield
+
+    @asynccontextmanager
+    async def deletion(self) -> AsyncIterator[None]:
+        """Wait for the change that is under way; those that wait behind find nothing to change any more."""
+        async with self._exclusive():
+            yield
+            self._deleted = True
+
+    @asynccontextmanager
     async def held(self, shards: Iterable[int]) -> AsyncIterator[dict[int, int]]:
         """Hold writes back, with the named shards flushed: their files hold everything, and do not change.
 
         Yields the newest operation's number of each of those shards. Reads go on.
         """
-        async with self._writing:
+        async with self._exclusive():
             wanted = list(shards)
             versions = await asyncio.gather(*(self.shard(one).call("flush") for one in wanted))
             yield dict(zip(wanted, versions, strict=True))
 
     async def replace(self, fresh: dict[int, ShardClient], config: Json) -> None:
         """Let opened shards take the place of those with the same ids, all by one rename; then remove the old ones."""
-        async with self._writing:
+        async with self._exclusive():
             old = {shard: self.shards[shard] for shard in fresh if shard in self.shards}
             shards = {**self.state.shards, **{shard: client.directory.name for shard, client in fresh.items()}}
             state = CollectionState(config, shards)
@@ -142,7 +158,7 @@ class Collection:
 
     async def change(self, config: Json) -> None:
         """Store a changed config; the engine takes it over at the next start of the shards."""
-        async with self._writing:
+        async with self._exclusive():
             state = CollectionState(config, self.state.shards)
             await asyncio.to_thread(self.storage.save_collection, self.name, state)
             self.state = state

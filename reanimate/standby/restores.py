@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from reanimate.standby.collection import Collection
-from reanimate.standby.config_defaults import named_vectors, sparse_names
+from reanimate.standby.config_defaults import check_collection_name, named_vectors, sparse_names
 from reanimate.standby.errors import ApiError, internal, not_implemented, wrong_input
 from reanimate.standby.server import StandbyServer
 from reanimate.standby.shard_client import ShardClient
@@ -61,6 +61,7 @@ async def restore_collection(server: StandbyServer, name: str, path: Path) -> No
     Raises:
         ApiError: 400 when the collection has other vectors, 500 for a file that is not whole or cannot be opened.
     """
+    check_collection_name(name, new=server.find(name) is None)
     facts = await _inspected(path, "collection")
     config = {key: value for key, value in (facts.collection_config or {}).items() if key != "uuid"}
     _check_own_config(facts, config)

@@ -127,7 +127,8 @@ class StandbyServer:
             if kept != self.aliases:
                 await asyncio.to_thread(self.storage.save_aliases, kept)
                 self.aliases = kept
-            trash = await asyncio.to_thread(self.storage.remove_collection, name)
+            async with collection.deletion():
+                trash = await asyncio.to_thread(self.storage.remove_collection, name)
             del self.collections[name]
         await collection.close(at_once=True)
         if trash is not None:

@@ -14,7 +14,14 @@ from reanimate.standby.errors import ApiError, bad_request, forbidden, format_er
 from reanimate.standby.http import Request, Response, accepted, ok
 from reanimate.standby.restores import check_checksum, restore_collection, restore_shard
 from reanimate.standby.server import StandbyServer
-from reanimate.standby.snapshots import create_snapshot, delete_snapshot, list_snapshots, snapshot_file, stream_name
+from reanimate.standby.snapshots import (
+    create_snapshot,
+    delete_snapshot,
+    keep_upload,
+    list_snapshots,
+    snapshot_file,
+    stream_name,
+)
 from reanimate.standby.tars import file_sha256
 from reanimate.standby.transfers import download, receive_upload, stream_file
 
@@ -132,9 +139,7 @@ async def upload_collection(server: StandbyServer, request: Request) -> Response
         try:
             check_checksum(request.query.get("checksum"), upload.sha256)
             await restore_collection(server, name, scratch)
-            target = server.storage.snapshots(name) / (upload.file_name or scratch.name)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            await asyncio.to_thread(scratch.rename, target)
+            await asyncio.to_thread(keep_upload, scratch, server.storage.snapshots(name), upload.file_name)
         finally:
             await asyncio.to_thread(scratch.unlink, True)
         return True

@@ -14,7 +14,7 @@ from reanimate.standby.errors import not_found
 from reanimate.standby.storage import Storage
 from reanimate.standby.tars import TarWriter, pack_shard
 
-__all__ = ["create_snapshot", "delete_snapshot", "list_snapshots", "snapshot_file", "stream_name"]
+__all__ = ["create_snapshot", "delete_snapshot", "keep_upload", "list_snapshots", "snapshot_file", "stream_name"]
 
 Json = dict[str, Any]
 
@@ -136,6 +136,15 @@ def snapshot_file(storage: Storage, collection: str, shard: int | None, name: st
     if path.name != name or not path.is_file() or path.suffix == ".checksum":
         raise not_found(f"Snapshot {name} not found")
     return path
+
+
+def keep_upload(scratch: Path, directory: Path, name: str | None) -> None:
+    """Put an uploaded file among the snapshots, under the name it was sent with when that can be one."""
+    if name is None or name.startswith(".") or not name.endswith(_SUFFIX):
+        name = f"{scratch.name}{_SUFFIX}"
+    directory.mkdir(parents=True, exist_ok=True)
+    delete_snapshot(directory / name)
+    scratch.rename(directory / name)
 
 
 def delete_snapshot(path: Path) -> None:

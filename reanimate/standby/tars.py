@@ -11,7 +11,7 @@ from typing import IO
 import orjson
 
 from reanimate.standby.wal import log_file_name, write_empty_log
-from reanimate.vector.archive import ArchiveDamaged, Entry, walk_archive
+from reanimate.vector.tar_walk import ArchiveDamaged, Entry, damage_told, walk_archive
 
 __all__ = ["TarWriter", "file_sha256", "pack_shard", "unpack_archive"]
 
@@ -196,7 +196,7 @@ def unpack_archive(path: Path, destination: Path) -> None:
 def _unpack_file(entry: Entry, target: Path) -> None:
     holes: list[tuple[int, int]] | None = entry.member.sparse  # type: ignore[assignment]  # the stub says int
     extents = holes if holes is not None else [(0, entry.member.size)]
-    with entry.open() as source, target.open("xb") as file:
+    with damage_told(str(entry.path)), entry.open() as source, target.open("xb") as file:
         for offset, length in extents:
             source.seek(offset)
             file.seek(offset)

@@ -126,6 +126,24 @@ async def test_hostile_archive__is_refused(
     assert not (process.directory / "data" / "outside").exists()
 
 
+@pytest.mark.parametrize("name", ["a%2F..%2F..%2Foutside", "..", "a%00b"])
+async def test_name__cannot_lead_outside(
+    start_standby: Callable[..., StandbyProcess], standby_only: None, name: str
+) -> None:
+    """A collection's name never becomes a path outside of the data directory, nor a file's name in an upload."""
+    process = start_standby()
+    content = snapshot("docs.collection.snapshot")
+    async with process.server.client() as client:
+        files = {"snapshot": ("../../../outside.snapshot", content)}
+        answer = await client.post(f"/collections/{name.replace('..', '%2E%2E')}/snapshots/upload", files=files)
+        listed = (await client.get("/collections")).json()["result"]["collections"]
+    assert answer.status_code == (200 if name == ".." else 422), answer.text
+    assert listed == ([{"name": ".."}] if name == ".." else [])
+    data = process.directory / "data"
+    assert sorted(path.name for path in process.directory.iterdir()) == ["data", "standby.log"]
+    assert {path.name for path in data.iterdir()} <= {".lock", "peer.json", "tmp", "collections", "snapshots"}
+
+
 @pytest.mark.usefixtures("standby_only")
 async def test_rocksdb_relics__are_refused(client: httpx.AsyncClient, new_name: NewName) -> None:
     """Segments that only a server before 1.16 can read are refused by name."""
