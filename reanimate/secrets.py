@@ -22,7 +22,7 @@ class Secrets:
     control_key: str
     """Signs switch documents, and authenticates gateways to the control plane."""
     intake_token: str
-    """Bearer token of our own watch at the alert intake; also printed by `reanimate init` for a first sender."""
+    """Bearer token of our own watch at the alert intake; good for a first sender too."""
 
     def __repr__(self) -> str:
         return "Secrets(***)"
@@ -47,7 +47,8 @@ class Secrets:
                     raise ValueError("a value is not text")
             except (ValueError, AttributeError, OSError) as error:
                 raise ConfigInvalid(
-                    f"{path} is not readable as secrets: {error}", hint="restore it, or move it away to have new ones made"
+                    f"{path} is not readable as secrets: {error}",
+                    hint="restore it, or move it away to have new ones made",
                 ) from error
         names = [item.name for item in fields(cls)]
         complete = {name: stored.get(name) or secrets.token_urlsafe(24) for name in names}
