@@ -116,6 +116,9 @@ async def _receive(
     request = server.build("GET", path, timeout=httpx.Timeout(limits.stall_s, connect=5.0), headers=headers)
     answer = await server.send(request, doing=doing, stream=True)
     try:
+        if state.done and answer.status_code == 206 and answer.headers.get("etag") != state.tag:
+            state.restart()  # Qdrant does not heed If-Range: this is the tail of another file
+            raise ServerFailed(f"{doing}: the file on {server.name} is another one now; once more from the beginning")
         if state.done and answer.status_code != 206:
             state.restart()  # the file is another one now
         state.tag = answer.headers.get("etag")
