@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from reanimate.incidents.faults import Fault
@@ -147,9 +147,12 @@ def _settled(claimed: Finding, probes: Mapping[str, TargetProbe]) -> Finding:
     probe = probes.get(name) if kind == "vector" else None
     if probe is None or claimed.fault not in (Fault.VECTOR_DATABASE_DOWN, Fault.KNOWLEDGE_BASE_DELETED):
         return claimed
+    if probe.answers and not probe.judged:
+        look = {"check": "own probe", "found": f"{name} answers, but no backup tells what should be there"}
+        return replace(claimed, evidence=(*claimed.evidence, look))
     if probe.answers and not probe.problems:
         look = {"check": "own probe", "found": f"{name} answers and its data is there now ({probe.judged} judged)"}
-        return Finding(claimed.fault, claimed.component, 0.5, (*claimed.evidence, look))
+        return replace(claimed, confidence=0.5, evidence=(*claimed.evidence, look))
     return claimed
 
 

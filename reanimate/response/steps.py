@@ -11,6 +11,7 @@ import psycopg
 import stamina
 from sqlalchemy import select, update
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolExhausted
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from reanimate.bootstrap import Services
@@ -80,7 +81,7 @@ async def run_step(services: Services, incident_id: str, step: Step, *, actor: s
     try:
         async with driving(services.engine, incident_id):
             return await _run_step(services, incident_id, step, actor)
-    except (DBAPIError, psycopg.OperationalError) as error:
+    except (DBAPIError, PoolExhausted, psycopg.OperationalError) as error:
         raise Unreachable(
             f"step {step} of {incident_id}: the record does not answer ({type(error).__name__})"
         ) from error
@@ -255,7 +256,7 @@ async def _run_action(
     began = time.monotonic()
     try:
         outcome = await _with_retries(action, context)
-    except DBAPIError:
+    except (DBAPIError, PoolExhausted):
         raise  # the record itself is away: nothing can be written down, and nothing is decided
     except Exception as error:
         await _end_action(context, phase, step, ordinal, call, "failed", {}, time.monotonic() - began, error)

@@ -81,6 +81,14 @@ def test_triage__alert_contradicted_by_probe() -> None:
     assert any("is there now" in str(item["found"]) for item in found[0].evidence)
 
 
+def test_triage__no_backup_to_judge_by() -> None:
+    """A server that answers, of which nobody knows what it should hold, contradicts no alert."""
+    bare = TargetProbe("primary", "primary", True, "answers in 1 ms", {}, judged=0)
+    found = triage([claim(fault="knowledge_base_deleted")], [bare])
+    assert found[0].confidence == 0.7
+    assert any("no backup tells" in str(item["found"]) for item in found[0].evidence)
+
+
 def test_triage__nothing_known() -> None:
     """What nobody understands is `unknown`, with the alert as evidence."""
     found = triage([claim("unknown", alertname="Odd")], [UP])

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 from pydantic import Field
@@ -80,6 +81,12 @@ async def _damaged(context: ActionContext[Any]) -> list[Manifest]:
     return [manifest for manifest, report in zip(expected, reports, strict=True) if losses(report, role)]
 
 
+def _without_backup(incident: Incident, expected: Sequence[Manifest]) -> list[str]:
+    """Return the names that the incident is about and that no backup holds."""
+    names = incident.scope.get("collections") or []
+    return [name for name in names if not any(manifest.answers_to(name) for manifest in expected)]
+
+
 def _missed_writes(manifest: Manifest, figures: dict[str, dict[str, Any]]) -> int | None:
     """Return how many writes the gateways acknowledged since the backup; None when no figure covers it."""
     if manifest.gateway_totals is None or any("totals" not in figure for figure in figures.values()):
@@ -114,6 +121,11 @@ class RestoreCollections(Action[NoParams]):
     async def check_before(self, context: ActionContext[NoParams]) -> Outcome | None:
         if context.progress.get("restores"):
             return None
+        if missing := _without_backup(context.incident, await asyncio.to_thread(expected_manifests, context.services)):
+            raise CheckFailed(
+                f"{', '.join(missing)} cannot be restored on {context.target}: no backup holds it",
+                hint="look for it elsewhere; `reanimate backup list` shows what there is",
+            )
         if await _damaged(context):
             return None
         return Outcome(skipped="everything that was backed up is there: nothing to restore")
@@ -224,6 +236,12 @@ class VerifyCollections(Action[NoParams]):
         ratio = context.services.settings.watch.min_count_ratio
         role = context.services.settings.vector.target(context.target).role
         expected = await asyncio.to_thread(expected_manifests, context.services)
+        if not expected or (missing := _without_backup(context.incident, expected)):
+            what = ", ".join(missing) if expected else f"anything on {context.target}"
+            raise VerificationFailed(
+                f"{context.target} answers, but no backup tells what should be there of {what}",
+                hint="an empty server looks the same: look at the data yourself, then take a backup",
+            )
         checks: list[dict[str, Any]] = []
         for manifest in expected:
             if manifest.id in restored:
