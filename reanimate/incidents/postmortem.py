@@ -3,7 +3,6 @@
 Nothing here is known better than the timeline: what no entry covers is said to be missing. Pure.
 """
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -19,11 +18,11 @@ from reanimate.incidents.facts import (
     uncovered,
 )
 from reanimate.incidents.judgement import Judgement, judge
-from reanimate.incidents.lifecycle import STEPS, Phase
+from reanimate.incidents.lifecycle import Phase
 from reanimate.incidents.markdown import escape, refs, table
 from reanimate.incidents.wording import as_moment, clock_time, count, duration, moment, share, words
 
-__all__ = ["mermaid_timeline", "render", "steps_table"]
+__all__ = ["render", "steps_table"]
 
 View = Mapping[str, Any]
 
@@ -182,7 +181,6 @@ def steps_table(view: View) -> str:
                 escape(words(step["step"])),
                 escape(words(step["action"])) or "–",
                 clock_time(step["started_at"]),
-                clock_time(step["ended_at"]),
                 "–" if step["seconds"] is None else f"{step['seconds']:.3f}",
                 ", ".join([_outcome(step), *again]),
                 refs(step["entries"]).strip(),
@@ -190,9 +188,7 @@ def steps_table(view: View) -> str:
         )
     if not rows:
         return "No step has begun."
-    return table(
-        ("Phase", "Step", "Action", "Start (UTC)", "End (UTC)", "Seconds", "Outcome", "From"), "lllllrll", rows
-    )
+    return table(("Phase", "Step", "Action", "Start (UTC)", "Seconds", "Outcome", "From"), "llllrll", rows)
 
 
 def _outcome(step: Mapping[str, Any]) -> str:
@@ -305,36 +301,3 @@ def _check(check: Any) -> str:
         f"{key} {escape(check[key])}" for key in ("expected", "found", "detail") if check.get(key) not in (None, "")
     ]
     return f"{'held' if held(check) else '**did not hold**'}: {named}" + (f", {', '.join(seen)}" if seen else "")
-
-
-def mermaid_timeline(view: View) -> str:
-    """Return a fenced mermaid Gantt chart of the steps by phase, in UTC whatever the reader's time zone is."""
-    title = _mermaid(view["incident"]["title"])
-    lines = [
-        "```mermaid",
-        "gantt",
-        "    dateFormat YYYY-MM-DDTHH:mm:ss.SSS",
-        "    axisFormat %H:%M:%S",
-        f"    title {title}",
-    ]
-    for phase in STEPS:
-        steps = [step for step in view["figures"]["steps"] if step["phase"] == phase and step["started_at"]]
-        if steps:
-            lines.append(f"    section {_mermaid(phase)}")
-        for step in steps:
-            tag = {"failed": "crit, ", "undone": "crit, ", "running": "active, "}.get(step["outcome"], "done, ")
-            label = _mermaid(f"{words(step['step'])} – {words(step['action'])} {duration(step['seconds'])}")
-            first, last = _chart_time(step["started_at"]), _chart_time(step["ended_at"] or view["now"])
-            lines.append(f"    {label} :{tag}{first}, {last}")
-    return "\n".join([*lines, "```"])
-
-
-def _chart_time(value: str) -> str:
-    """Return a UTC moment without its zone: mermaid then reads and shows it as it stands."""
-    at = as_moment(value)
-    return at.replace(tzinfo=None).isoformat(timespec="milliseconds") if at else ""
-
-
-def _mermaid(text: str) -> str:
-    """Keep only what no mermaid grammar reads as syntax."""
-    return " ".join(re.sub(r"[^\w .–/+-]", " ", text).split())

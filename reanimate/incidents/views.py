@@ -207,7 +207,7 @@ def _links(incident: Incident, web: str, prefect_ui: str) -> View:
         "page": page,
         "json": f"{page}.json",
         "postmortem": f"{page}/postmortem",
-        "prefect_run": f"{prefect_ui}/runs/flow-run/{incident.flow_run_id}"
+        "prefect_run": f"{prefect_ui}/v2/runs/flow-run/{incident.flow_run_id}"  # the pages that draw charts
         if prefect_ui and incident.flow_run_id
         else None,
     }

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from reanimate.errors import ReanimateError
-from reanimate.incidents.postmortem import mermaid_timeline, render, steps_table
+from reanimate.incidents.chart import mermaid_timeline
+from reanimate.incidents.postmortem import render, steps_table
 from reanimate.orchestrator.launcher import Launcher
 
 __all__ = ["Artifact", "artifacts_of", "publish"]
@@ -28,18 +29,9 @@ def artifacts_of(view: Mapping[str, Any]) -> tuple[Artifact, ...]:
     incident_id = view["incident"]["id"]
     return (
         Artifact(f"steps-{incident_id}", steps_table(view), f"Every step of {incident_id}, with its time"),
-        Artifact(
-            f"timeline-{incident_id}",
-            f"```mermaid\n{_bare(mermaid_timeline(view))}\n```\n",
-            f"What ran when in {incident_id}",
-        ),
+        Artifact(f"timeline-{incident_id}", mermaid_timeline(view) + "\n", f"What ran when in {incident_id}"),
         Artifact(f"postmortem-{incident_id}", render(view), f"The postmortem of {incident_id}"),
     )
-
-
-def _bare(chart: str) -> str:
-    """Return a mermaid chart without the fence that it may come in."""
-    return chart.strip().removeprefix("```mermaid").removesuffix("```").strip()
 
 
 async def publish(launcher: Launcher, run_id: str, artifacts: Sequence[Artifact]) -> list[str]:
