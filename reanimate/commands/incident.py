@@ -237,6 +237,8 @@ def close_incident(
     for hold in closed["holds_left"]:
         held = f"{hold['switch']} of {hold['scope']} = {hold['value']}"
         err.print(f"[bold yellow]still held:[/] {escape(held)}", highlight=False)
+    if closed["holds_left"]:
+        err.print(f"`reanimate hold lift --cause {closed['id']}` lets the traffic go where it went before")
 
 
 async def _close(incident_id: str, reason: str, now: datetime) -> dict[str, Any]:
