@@ -32,7 +32,7 @@ groups:
       - alert: PaymentsDown
         expr: up{job="payments"} == 0
         labels: {severity: critical, respond: reanimate, service: payments tool}
-        annotations: {summary: payments does not answer}
+        annotations: {summary: payments is down}
 """
 _EXPORTER = """
 import signal, sys, prometheus_client
@@ -82,8 +82,10 @@ class Monitoring:
     http: httpx.AsyncClient
 
     async def ups(self) -> dict[str, bool]:
-        """Return what Prometheus scrapes, `job/target or part` → whether it answered last."""
+        """Return what Prometheus scrapes, `job/target or part` → whether it answered last; nothing while it starts."""
         answer = await self.http.get(f"{self.prometheus}/api/v1/targets", params={"state": "active"})
+        if answer.status_code != 200:
+            return {}
         labels = [(target["labels"], target["health"] == "up") for target in answer.json()["data"]["activeTargets"]]
         return {f"{of['job']}/{of.get('target') or of.get('part') or ''}": up for of, up in labels}
 

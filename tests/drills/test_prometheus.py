@@ -1,6 +1,7 @@
 """Real Prometheus and Alertmanager: a killed exporter becomes an incident, and nothing of what they repeat another."""
 
 from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any
 
 import pytest
 from prometheus_rig import (
@@ -64,7 +65,7 @@ async def test_killed_exporter__becomes_a_recovered_incident(system: System, mon
         said_over = await until(resolved, within_s=60)
 
     assert view["incident"]["state"] == State.RECOVERED, view["timeline"]
-    assert [fault["fault"] for fault in view["faults"]][0] == "vector_database_down"
+    assert view["faults"][0]["fault"] == "vector_database_down"
     fired = await alerts_since(system, began, "alertmanager", "firing")
     watched = await alerts_since(system, began, "cloudevents", "firing")
     assert {alert.labels["alertname"] for alert in fired} == {"VectorDatabaseDown"}
@@ -84,7 +85,7 @@ async def test_killed_exporter__becomes_a_recovered_incident(system: System, mon
 
 
 async def test_killed_tool__calls_a_person(system: System, monitoring: Monitoring, payments: Exporter) -> None:
-    """Only Alertmanager knows of it and no runbook covers it: evidence is gathered, a person called, nothing touched."""
+    """Only Alertmanager knows of it and no runbook covers it: evidence is gathered, and a person called."""
     began = utcnow()
     payments.process.kill()
     payments.process.wait()
@@ -102,7 +103,7 @@ async def test_killed_tool__calls_a_person(system: System, monitoring: Monitorin
     assert view["holds"] == []
     gathered = _evidence_of(view["timeline"], "gather_evidence")
     assert {probe["target"]: probe["answers"] for probe in gathered["targets"]} == {"primary": True, "replica": True}
-    assert [alert["labels"]["service"] for alert in gathered["alerts"]][:1] == ["payments tool"]
+    assert "payments tool" in [alert["labels"].get("service") for alert in gathered["alerts"]]
     assert any(entry["kind"] == "person.called" for entry in view["timeline"])
     assert await alerts_since(system, began, "cloudevents", "firing") == []
 
@@ -117,10 +118,10 @@ async def test_killed_tool__calls_a_person(system: System, monitoring: Monitorin
     assert after["incident"]["state"] == State.ESCALATED, "a person was called, and a person ends it"
     assert [item["id"] for item in await incidents_since(system, began)] == [opened["id"]]
     async with system.services.sessions.begin() as session:
-        await close(session, opened["id"], "payments is back", "test", utcnow())
+        await close(session, opened["id"], reason="payments is back", by="a person", now=utcnow())
 
 
-def _evidence_of(timeline: list[dict[str, object]], action: str) -> dict[str, list[dict[str, object]]]:
+def _evidence_of(timeline: list[dict[str, Any]], action: str) -> Any:
     """Return what a step's action found, as the timeline keeps it."""
     (found,) = [
         entry["data"]["evidence"]
