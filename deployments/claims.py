@@ -122,13 +122,16 @@ class Claims:
         if answer.status != SetStateStatus.ACCEPT or answer.state is None or not answer.state.is_pending():
             return False  # somebody was quicker, or every slot is taken
         run.state = answer.state  # carries the lease of the concurrency slot
-        await self._client.update_flow_run(run.id, infrastructure_pid=self._presence.owner)
         return True
 
     async def _run(self, run: FlowRun) -> None:
         flow = self.flows[run.deployment_id]
         task = self._running[run.id] = asyncio.ensure_future(run_flow(flow, flow_run=run, return_type="state"))
-        await asyncio.wait({task})
+        # Beside it, not before it: until the mark is there, the message of the claim says whose the run is.
+        mark = asyncio.ensure_future(self._client.update_flow_run(run.id, infrastructure_pid=self._presence.owner))
+        await asyncio.wait({task, mark})
+        if mark.exception() is not None:
+            log.warning("run %s could not be marked as ours: %r", run.name, mark.exception())
         if run.id in self._cancelling:
             await self._cancelled(flow, run)
         elif self._closing:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from reanimate.alerts.components import scope_of
 from reanimate.bootstrap import Services
 from reanimate.clock import utcnow
 from reanimate.incidents.faults import Fault
@@ -19,8 +20,8 @@ async def open_by_hand(
     `component` is kind:name, for example vector:primary.
     """
     now = utcnow()
-    kind, _, name = component.partition(":")
-    finding = Finding(fault, component, 1.0, ({"said_by": actor, "summary": summary},))
+    finding = Finding(fault, component, 1.0, ({"check": "opened by hand", "found": summary, "by": actor},))
+    scope = scope_of(component, {}) | ({"collections": list(collections)} if collections else {})
     async with services.sessions.begin() as session:
         incident = await open_incident(
             session,
@@ -30,7 +31,7 @@ async def open_by_hand(
             fault_at=now,
             now=now,
             actor=actor,
-            scope={"target": name if kind == "vector" else "", "collections": list(collections)},
+            scope=scope,
             findings=[finding],
         )
         return incident.id

@@ -132,7 +132,6 @@ async def test_serve__starts_at_once_when_an_order_is_written(services: Services
             await until(lambda key=f"k{number}": key in seen)  # type: ignore[misc]
             delays.append(seen[f"k{number}"] - began)
     assert sorted(delays)[2] < 0.5, delays
-    assert all(row.done_at for row in (await rows(services)).values())
 
 
 async def test_serve__keeps_a_failing_order_with_its_error_and_does_the_others(services: Services) -> None:
