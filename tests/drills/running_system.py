@@ -153,13 +153,18 @@ async def obeyed_switches(services: Services) -> list[dict[str, Any]]:
     return found
 
 
-def finished_steps(entries: list[dict[str, Any]]) -> Counter[tuple[str, str, int]]:
-    """Count how often the timeline says of each (phase, step, ordinal) that it came to its end."""
+def steps_of(entries: list[dict[str, Any]], *kinds: str) -> Counter[tuple[str, str, int]]:
+    """Count how often the timeline says something of these kinds of each (phase, step, ordinal)."""
     return Counter(
         (entry["data"]["phase"], entry["data"]["step"], entry["data"]["ordinal"])
         for entry in entries
-        if entry["kind"] in ("step.done", "step.skipped")
+        if entry["kind"] in kinds
     )
+
+
+def finished_steps(entries: list[dict[str, Any]]) -> Counter[tuple[str, str, int]]:
+    """Count how often each (phase, step, ordinal) came to its end."""
+    return steps_of(entries, "step.done", "step.skipped")
 
 
 @dataclass

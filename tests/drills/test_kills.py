@@ -18,6 +18,7 @@ from running_system import (
     finished_steps,
     obeyed_switches,
     read_target,
+    steps_of,
     until,
 )
 from sqlalchemy import func, select
@@ -33,7 +34,7 @@ _STARTED = """
 SELECT entry.incident_id FROM timeline entry JOIN incidents incident ON incident.id = entry.incident_id
 WHERE incident.opened_at >= %s AND entry.kind = %s AND entry.data::jsonb ->> 'phase' IS NOT DISTINCT FROM %s LIMIT 1
 """
-_LAST = "SELECT kind, data::jsonb FROM timeline WHERE incident_id = %s ORDER BY seq"
+_ENTRIES = "SELECT kind, data::jsonb FROM timeline WHERE incident_id = %s ORDER BY seq"
 
 MOMENTS = [("incident.opened", None, "web")] + [
     ("step.started", phase, part) for phase in Phase for part in ("responder", "web")
@@ -72,13 +73,16 @@ async def test_kill__incident_still_ends(
         deleted_at = await system.delete_collection()
         incident_id = await _begun(record, deleted_at, kind, phase)
         os.kill(before.pid, signal.SIGKILL)
-        at_kill = [row async for row in await record.execute(_LAST, (incident_id,))]
+        rows = await (await record.execute(_ENTRIES, (incident_id,))).fetchall()
+        at_kill = [{"kind": kind, "data": data} for kind, data in rows]
         view = await _ended(system, incident_id)
         await system.ready_again(before)
         assert await read_target(system.services) == "primary"
 
-    finished_at_kill = finished_steps([{"kind": kind, "data": data} for kind, data in at_kill])
-    assert phase is None or {step for of, step, _ in finished_at_kill if of == phase} < set(STEPS[phase])
+    finished = finished_steps(at_kill)
+    assert phase is None or {step for of, step, _ in finished if of == phase} < set(STEPS[phase])
+    cut = steps_of(at_kill, "step.started").keys() - finished.keys() if part == "responder" else set()
+    assert steps_of(view["timeline"], "step.resumed").keys() == cut
     assert (await asyncio.to_thread(system.part, part)).last_exit == "SIGKILL"
     _ended_well(view)
     await _left_nothing(system, deleted_at)
