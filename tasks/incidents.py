@@ -2,10 +2,10 @@
 
 from prefect import task
 
-from reanimate.incidents import by_hand
 from reanimate.incidents.faults import Fault
 from reanimate.incidents.lifecycle import State, Step
 from reanimate.incidents.record import load
+from reanimate.response import by_hand
 from reanimate.response.escalate import escalate
 from reanimate.response.steps import run_step
 from tasks.retrying import ONCE, PATIENT

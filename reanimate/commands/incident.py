@@ -9,7 +9,6 @@ from rich.markup import escape
 from rich.table import Table
 from rich.tree import Tree
 
-from reanimate.alerts.components import KINDS, UNKNOWN, is_component, scope_of
 from reanimate.bootstrap import Services, open_services
 from reanimate.clock import utcnow
 from reanimate.commands.output import JsonFlag, err, out, print_json, run
@@ -17,9 +16,9 @@ from reanimate.errors import InputInvalid
 from reanimate.incidents import record, timeline
 from reanimate.incidents.faults import Fault
 from reanimate.incidents.timeline import ChainReport
-from reanimate.incidents.triage import Finding
 from reanimate.incidents.views import View, incident_list, incident_view
 from reanimate.incidents.wording import clock_time, duration, moment, share, words
+from reanimate.response.by_hand import open_by_hand
 
 __all__ = ["app"]
 
@@ -185,30 +184,16 @@ def open_incident(
 async def _open(fault: str, component: str, summary: str, collections: list[str]) -> dict[str, Any]:
     if fault not in set(Fault):
         raise InputInvalid(f"no fault is called {fault!r}", hint=f"faults are: {', '.join(Fault)}")
-    if component != UNKNOWN and not is_component(component):
-        kinds = ", ".join(KINDS)
-        raise InputInvalid(
-            f"{component!r} is not a component", hint=f"write kind:name with one of {kinds}, or {UNKNOWN}"
-        )
-    scope = scope_of(component, {}) | ({"collections": collections} if collections else {})
-    now = utcnow()
-    async with open_services() as services, services.sessions.begin() as session:
-        incident = await record.open_incident(
-            session,
-            title=summary,
+    async with open_services() as services:
+        incident_id = await open_by_hand(
+            services,
+            fault=Fault(fault),
             component=component,
-            agent=services.settings.agent.name,
-            fault_at=now,
-            now=now,
+            summary=summary,
+            collections=collections,
             actor=_who(),
-            scope=scope,
-            findings=[_by_hand(Fault(fault), component, summary)],
         )
-        return {"id": incident.id, "url": f"{services.addresses.web}/incidents/{incident.id}", "fault": fault}
-
-
-def _by_hand(fault: Fault, component: str, summary: str) -> Finding:
-    return Finding(fault, component, 1.0, ({"check": "opened by hand", "found": summary, "by": _who()},))
+        return {"id": incident_id, "url": f"{services.addresses.web}/incidents/{incident_id}", "fault": fault}
 
 
 def _who() -> str:

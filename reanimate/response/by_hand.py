@@ -2,9 +2,10 @@
 
 from collections.abc import Sequence
 
-from reanimate.alerts.components import scope_of
+from reanimate.alerts.components import KINDS, UNKNOWN, is_component, scope_of
 from reanimate.bootstrap import Services
 from reanimate.clock import utcnow
+from reanimate.errors import InputInvalid
 from reanimate.incidents.faults import Fault
 from reanimate.incidents.record import open_incident
 from reanimate.incidents.triage import Finding
@@ -17,11 +18,16 @@ async def open_by_hand(
 ) -> str:
     """Open an incident with one fault, taken as certain, and return its id; its response starts as for any other.
 
-    `component` is kind:name, for example vector:primary.
+    Raises:
+        InputInvalid: the component is neither kind:name (vector:primary) nor `unknown`.
     """
+    if component != UNKNOWN and not is_component(component):
+        kinds = ", ".join(KINDS)
+        raise InputInvalid(
+            f"{component!r} is not a component", hint=f"write kind:name with one of {kinds}, or {UNKNOWN}"
+        )
     now = utcnow()
-    finding = Finding(fault, component, 1.0, ({"check": "opened by hand", "found": summary, "by": actor},))
-    scope = scope_of(component, {}) | ({"collections": list(collections)} if collections else {})
+    evidence = {"check": "opened by hand", "found": summary, "by": actor}
     async with services.sessions.begin() as session:
         incident = await open_incident(
             session,
@@ -31,7 +37,7 @@ async def open_by_hand(
             fault_at=now,
             now=now,
             actor=actor,
-            scope=scope,
-            findings=[finding],
+            scope=scope_of(component, {}) | ({"collections": list(collections)} if collections else {}),
+            findings=[Finding(fault, component, 1.0, (evidence,))],
         )
         return incident.id
