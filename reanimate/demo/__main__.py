@@ -26,6 +26,7 @@ from reanimate.demo.system import demo_home, kill_and_lose_disk, running_system
 from reanimate.errors import ReanimateError, ServerFailed
 from reanimate.incidents.lifecycle import State
 from reanimate.incidents.views import incident_list, incident_view
+from reanimate.incidents.wording import duration
 from reanimate.logs import log_to_stderr
 from reanimate.protection import back_up, seed_replicas
 
@@ -52,6 +53,7 @@ class Story:
     rto_s: float | None
     agent: Count
     page: str
+    prefect_run: str
     postmortem: str
 
 
@@ -223,6 +225,7 @@ def _story(view: dict[str, Any], fault_at: datetime, during: Count) -> Story:
         rto_s=incident["rto_s"],
         agent=during,
         page=view["links"]["page"],
+        prefect_run=view["links"]["prefect_run"] or "none: it was answered without Prefect",
         postmortem=incident["postmortem_key"] or "",
     )
 
@@ -253,9 +256,7 @@ def _seconds(value: float | None) -> str:
 
 
 def _print_end(stories: list[Story], count: Count) -> None:
-    table = Table(
-        "disaster", "ended", "detected", "contained", "recovered", "objective", "questions lost", "incident page"
-    )
+    table = Table("disaster", "ended", "detected", "contained", "recovered", "objective", "questions lost")
     for story in stories:
         table.add_row(
             story.fault,
@@ -263,9 +264,8 @@ def _print_end(stories: list[Story], count: Count) -> None:
             _seconds(story.detect_s),
             _seconds(story.contain_s),
             _seconds(story.recover_s),
-            _seconds(story.rto_s),
+            duration(story.rto_s),
             f"{story.agent.failed} of {story.agent.asked}",
-            story.page,
         )
     err.print(table)
     err.print("detected: fault to incident; contained, recovered: incident to then", style="dim")
@@ -275,7 +275,12 @@ def _print_end(stories: list[Story], count: Count) -> None:
         highlight=False,
     )
     for story in stories:
-        err.print(f"postmortem: {demo_home() / 'blobs' / story.postmortem}", highlight=False)
+        for what, where in (
+            ("incident page", story.page),
+            ("Prefect run", story.prefect_run),
+            ("postmortem", demo_home() / "blobs" / story.postmortem),
+        ):
+            err.print(f"{what}: {where}", highlight=False, soft_wrap=True)
 
 
 def _summary(stories: list[Story], count: Count) -> dict[str, Any]:
