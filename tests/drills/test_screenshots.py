@@ -17,10 +17,10 @@ import pytest
 from playwright.async_api import Browser, Page, async_playwright
 from running_system import System, agent_of, until
 
-from reanimate.incidents.by_hand import open_by_hand
 from reanimate.incidents.faults import Fault
 from reanimate.incidents.lifecycle import Phase, State
 from reanimate.incidents.views import View, incident_list, incident_view
+from reanimate.response.by_hand import open_by_hand
 
 pytestmark = [pytest.mark.external, pytest.mark.timeout(300)]
 
@@ -38,10 +38,12 @@ class Tab:
     broken: list[str] = field(default_factory=list)
     """Exceptions that nobody caught, which no page may have, not even somebody else's."""
 
-    async def keep(self, name: str) -> None:
-        """Keep a picture of what is to be seen now, if somebody wants it."""
+    async def keep(self, name: str, height: int | None = None) -> None:
+        """Keep a picture of what is to be seen now, or of its upper part, if somebody wants it."""
         if folder := os.environ.get("SCREENSHOTS"):
-            await self.page.screenshot(path=Path(folder) / f"{name}.png", animations="disabled")
+            seen = self.page.viewport_size or DESKTOP
+            clip = {"x": 0, "y": 0, "width": seen["width"], "height": height or seen["height"]}
+            await self.page.screenshot(path=Path(folder) / f"{name}.png", animations="disabled", clip=clip)
 
 
 @pytest.fixture(scope="module")
@@ -177,7 +179,7 @@ async def test_pages__of_a_real_incident(ended: View, tab: Tab) -> None:
     said = await page.locator("body").inner_text()
     assert "escalated" in said
     assert "recovered" in said
-    await tab.keep("incidents")
+    await tab.keep("incidents", height=500)
 
     await page.goto(links["page"])
     await page.get_by_text("Recovered and verified.").wait_for()
