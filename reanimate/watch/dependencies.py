@@ -14,7 +14,7 @@ __all__ = ["Dependency", "Kind", "dependencies_of"]
 PULSES_PER_INTERVAL = 5
 """Vector targets are asked this often per interval: silence is judged `timeout_s` after the first unanswered probe,
 so the wait for that first probe adds to every hang. Other dependencies may be strangers' servers; they are not."""
-PART_PATIENCE_S = 10.0
+PART_PATIENCE_S = 60.0
 """Our own parts are restarted by their supervisor; only one that stays away is worth an alert."""
 
 

@@ -62,7 +62,7 @@ def test_dependencies_of__targets_are_asked_more_often(watched: dict[str, Depend
     """Vector targets are asked several times an interval; strangers' servers once."""
     assert watched["vector:primary"].url == "http://127.0.0.1:6/healthz"
     assert watched["vector:primary"].rules.interval_s < watched["llm:openai"].rules.interval_s == 1.0
-    assert watched["part:gateway"].rules.patience_s == 10.0
+    assert watched["part:gateway"].rules.patience_s == 60.0
 
 
 def test_dependency__credentials_are_not_shown(watched: dict[str, Dependency]) -> None:
