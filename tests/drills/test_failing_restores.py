@@ -19,8 +19,10 @@ from reanimate.backups.catalog import MANIFEST, Catalog
 from reanimate.backups.manifest import Manifest
 from reanimate.db.tables import Outbox
 from reanimate.errors import NotFound
+from reanimate.incidents import faults
 from reanimate.incidents.lifecycle import STEPS, Phase, State
 from reanimate.incidents.views import View, incident_view
+from reanimate.response.by_hand import open_by_hand
 from reanimate.response.respond import respond
 from reanimate.switches.holds import open_holds
 
@@ -235,3 +237,22 @@ async def _is_recovered(rig: Rig, incident_id: str, before: World) -> None:
     assert after.other == before.other
     postmortem = (rig.services.settings.home / "blobs" / view["incident"]["postmortem_key"]).read_text()
     assert "It was recovered and verified" in postmortem
+
+
+async def test_no_backup__never_recovered(rig: Rig) -> None:
+    """What no backup holds is never called recovered, though the server answers: a person is called."""
+    await rig.primary.delete_collection(OTHER)
+    incident_id = await open_by_hand(
+        rig.services,
+        fault=faults.Fault.KNOWLEDGE_BASE_DELETED,
+        component="vector:primary",
+        summary="somebody deleted other",
+        collections=[OTHER],
+        actor="test",
+    )
+    assert await respond(rig.services, incident_id, actor="test") is State.ESCALATED
+    view = await incident_view(rig.services, incident_id)
+    called = [entry["message"] for entry in view["timeline"] if entry["kind"] == "person.called"]
+    assert len(called) == 1
+    assert "no backup holds it" in called[0]
+    assert all(entry["data"].get("to") != State.RECOVERED for entry in view["timeline"])
