@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.async_api import Browser, Page, async_playwright
+from playwright.async_api import Browser, Page, async_playwright, expect
 from running_system import System, agent_of, until
 
 from reanimate.incidents.faults import Fault
@@ -139,7 +139,7 @@ async def test_prefect__timeline_is_drawn(system: System, ended: View, tab: Tab)
     assert said is not None
     assert "Syntax error" not in said
     assert all(phase in said for phase in Phase)
-    assert await chart.locator("rect.task").count() == len(ended["figures"]["steps"])
+    await expect(chart.locator("rect.task")).to_have_count(len(ended["figures"]["steps"]))
     labels = chart.locator("text.taskTextOutsideRight, text.taskTextOutsideLeft")
     colour = await labels.first.evaluate("it => getComputedStyle(it).fill")
     assert min(int(part) for part in colour.strip("rgb()").split(",")[:3]) > 150, colour
@@ -153,23 +153,20 @@ async def test_prefect__tables_are_tables(system: System, ended: View, tab: Tab)
     at = f"{system.services.addresses.prefect_ui}/v2/artifacts/artifact"
     await tab.page.goto(f"{at}/{ids['steps']}")
     rows = tab.page.locator("table tbody tr")
-    await rows.first.wait_for(timeout=60_000)
-    assert await rows.count() == len(ended["figures"]["steps"])
-    table, aside = await tab.page.locator("table").bounding_box(), await _first_box(tab.page, "Created")
-    assert table is not None
-    assert table["x"] + table["width"] <= aside
+    await expect(rows).to_have_count(len(ended["figures"]["steps"]), timeout=60_000)  # it is drawn more than once
+
+    async def room() -> float | None:
+        """Return the pixels between the table and the column at its right; None while the page draws it anew."""
+        table = await tab.page.locator("table").bounding_box()
+        aside = await tab.page.get_by_text("Created", exact=True).first.bounding_box()
+        return aside["x"] - table["x"] - table["width"] if table and aside else None
+
+    assert (await until(room) or 0) >= 0
 
     await tab.page.goto(f"{at}/{ids['postmortem']}")
     await tab.page.get_by_role("heading", name="What no record covers").wait_for(timeout=60_000)
-    assert await tab.page.locator("table").count() >= 4
+    await tab.page.locator("table").nth(4).wait_for()  # facts, impact, times, steps, timeline
     assert tab.broken == []
-
-
-async def _first_box(page: Page, text: str) -> float:
-    """Return where the text of the column at the right begins."""
-    box = await page.get_by_text(text, exact=True).first.bounding_box()
-    assert box is not None
-    return float(box["x"])
 
 
 async def test_pages__of_a_real_incident(ended: View, tab: Tab) -> None:
