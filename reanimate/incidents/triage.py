@@ -56,6 +56,8 @@ class Rule:
     confidence: float
 
 
+_OUT = r"(down|unavailable|unreachable|not (answer|respond)|error|fail|5xx|timeout|timed out|429)"
+
 # The first match wins, so the narrower ones come first. Searched, case ignored, in alertname, service, job and summary.
 RULES: tuple[Rule, ...] = (
     Rule(r"(collection|knowledge.?base|kb).*(deleted|missing|empty|gone|lost)", Fault.KNOWLEDGE_BASE_DELETED, 0.6),
@@ -74,11 +76,11 @@ RULES: tuple[Rule, ...] = (
     Rule(r"(user.?data|rows?|table|conversation).*(lost|deleted|missing|dropped)", Fault.USER_DATA_LOST, 0.6),
     Rule(r"(qdrant|vector.?(store|db|database)?)", Fault.VECTOR_DATABASE_DOWN, 0.6),
     Rule(
-        r"(llm|openai|anthropic|provider|completion).*(down|unavailable|error|fail|5xx|timeout|429)",
+        rf"(llm|openai|anthropic|provider|completion).*{_OUT}",
         Fault.LLM_API_UNAVAILABLE,
         0.6,
     ),
-    Rule(r"(tool|external.?service|mcp).*(down|unavailable|error|fail|timeout)", Fault.EXTERNAL_TOOL_DOWN, 0.6),
+    Rule(rf"(tool|external.?service|mcp).*{_OUT}", Fault.EXTERNAL_TOOL_DOWN, 0.6),
 )
 
 _SEARCHED = ("alertname", "service", "job")

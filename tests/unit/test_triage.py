@@ -37,6 +37,7 @@ def claim(component: str = PRIMARY, summary: str = "", **labels: str) -> Claim:
         ({"alertname": "ConfigChanged"}, "", Fault.CONFIGURATION_CHANGED),
         ({"alertname": "UserDataLost"}, "", Fault.USER_DATA_LOST),
         ({"alertname": "ToolServiceDown"}, "", Fault.EXTERNAL_TOOL_DOWN),
+        ({"alertname": "Probe"}, "payments tool does not answer", Fault.EXTERNAL_TOOL_DOWN),
         ({"alertname": "SomethingOdd"}, "", Fault.UNKNOWN),
         ({"fault": "no_such_fault", "alertname": "Odd"}, "", Fault.UNKNOWN),
     ],
