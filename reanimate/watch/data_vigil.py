@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 LONGEST_PROBE_S = 10.0
 KICKED_GAP_S = 1.0
 """Full probes count every point: those who ask for one all the time get one each second."""
-FRESH_S = 2.0
+FRESH_S = 0.5
 """An expectation older than this is read anew before it is held against a target that failed."""
 
 
@@ -70,11 +70,13 @@ class DataVigil:
         self._on_outcome = on_outcome
         self._ever_good = ever_good
         self._kicked = False
+        self._kicked_at = float("-inf")
         self._stir = asyncio.Event()
 
     def kick(self) -> None:
         """Look at once: a glance for what is missing, and the full probe unless that was done a moment ago."""
         self._kicked = True
+        self._kicked_at = time.monotonic()
         self._stir.set()
 
     def expects(self, collection: str) -> bool:
@@ -105,7 +107,8 @@ class DataVigil:
             self._follow_expectations()
             if self._may_probe():
                 if self._kicked:
-                    self._kicked = False
+                    # A backup taken just after the last reading is not known yet: kicked until it was read since.
+                    self._kicked = self._expectations.asked_at < self._kicked_at
                     for watched in self.collections.values():
                         watched.due = min(watched.due, watched.probed_from + KICKED_GAP_S)
                 await self._glance()
@@ -118,6 +121,8 @@ class DataVigil:
         now = time.monotonic()
         next_due = min((watched.due for watched in self.collections.values()), default=now + self._glance_s)
         wait = self._glance_s if not self._may_probe() else min(self._glance_s, max(0.0, next_due - now))
+        if self._kicked and self._may_probe():
+            wait = max(0.0, min(wait, self._expectations.asked_at + FRESH_S - now))
         try:
             async with asyncio.timeout(wait):
                 await self._stir.wait()

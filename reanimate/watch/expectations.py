@@ -43,7 +43,8 @@ class Expectations:
         self._catalog = catalog
         self._protected = protected
         self._underway: asyncio.Task[None] | None = None
-        self._asked_at = float("-inf")
+        self.asked_at = float("-inf")
+        """When the last reading began, in seconds of the monotonic clock."""
         self.current: dict[str, Manifest] = {}
         self.loaded = False
         """Whether the catalog was ever read."""
@@ -55,9 +56,9 @@ class Expectations:
         Waits for two seconds at most: a blob store that hangs must not keep anybody from probing.
         """
         if self._underway is None or self._underway.done():
-            if time.monotonic() - self._asked_at < if_older_than_s:
+            if time.monotonic() - self.asked_at < if_older_than_s:
                 return
-            self._asked_at = time.monotonic()
+            self.asked_at = time.monotonic()
             self._underway = asyncio.create_task(self._read())
         await asyncio.wait({self._underway}, timeout=LONGEST_WAIT_S)
 
