@@ -6,7 +6,7 @@ the run down once Prefect is back.
 
 from datetime import timedelta
 
-from sqlalchemy import select, update
+from sqlalchemy import func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from reanimate.bootstrap import Services
@@ -21,9 +21,12 @@ from reanimate.orchestrator.artifacts import artifacts_of, publish
 from reanimate.orchestrator.launcher import BUDGET_S, RESPOND, Launcher, Run, RunState, RunType
 from reanimate.orchestrator.outbox import Lane, Order, finish, put, serve
 
-__all__ = ["ACTOR", "Relay", "outcome_of", "run"]
+__all__ = ["ACTOR", "RUNS", "Relay", "outcome_of", "run"]
 
 ACTOR = "relay"
+
+RUNS = "runs"
+"""The Postgres channel on which responders hear the id of a run as soon as it is created; only ever a hint."""
 
 _OWN_WORD = timedelta(minutes=5)
 """How long a run that somebody has claimed may take to end by itself, once its incident is over."""
@@ -72,6 +75,8 @@ class Relay:
         except ReanimateError as error:
             await self._run_directly(order, error)
             return
+        async with self._services.sessions.begin() as session:
+            await session.execute(select(func.pg_notify(RUNS, run.id)))
         async with self._services.sessions.begin() as session:
             await self._remember(session, incident_id, run, f"Prefect runs {run.name}")
             await finish(session, order, now=utcnow())
