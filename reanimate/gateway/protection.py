@@ -21,13 +21,14 @@ Identity = list[tuple[str, str]]
 
 
 class Protection:
-    """Answers from the targets themselves, remembered for a second."""
+    """Answers from the targets themselves. Only a yes is remembered, for a second: an old no would let a write pass."""
 
     def __init__(self, fleet: Fleet, upstream: Upstream, timeout_s: float) -> None:
         self._fleet = fleet
         self._upstream = upstream
         self._timeout_s = timeout_s
-        self._known: dict[tuple[str, str], tuple[float, bool | None]] = {}
+        self._held: dict[tuple[str, str], float] = {}
+        """When a target last said that it has a name."""
         self._time: Callable[[], float] = asyncio.get_running_loop().time
 
     async def is_lost(self, name: str, identity: Identity) -> bool:
@@ -54,9 +55,8 @@ class Protection:
     async def _has(self, target: Target, name: str, identity: Identity, *, fresh: bool = False) -> bool | None:
         """Return whether `target` has `name`; None when it does not say."""
         now = self._time()
-        known = self._known.get((target.name, name))
-        if known is not None and now - known[0] < _REMEMBER_S and not fresh:
-            return known[1]
+        if not fresh and now - self._held.get((target.name, name), float("-inf")) < _REMEMBER_S:
+            return True
         answer: bool | None
         try:
             status, body = await self._upstream.get(
@@ -68,7 +68,10 @@ class Protection:
             if failure.trouble is Trouble.REFUSED:
                 self._fleet.went_wrong(target, failure.trouble, failure.detail)
                 self._fleet.wanted[target.name].set()
-        if len(self._known) >= _REMEMBERED:
-            self._known.clear()
-        self._known[target.name, name] = (now, answer)
+        if len(self._held) >= _REMEMBERED:
+            self._held.clear()
+        if answer:
+            self._held[target.name, name] = now
+        else:
+            self._held.pop((target.name, name), None)
         return answer
