@@ -30,6 +30,11 @@ def _scopes(incident: Incident, per_collection: bool) -> list[str]:
     return [f"{target}/{name}" for name in names] if per_collection and names else [target]
 
 
+def _claims(context: ActionContext[Any], switch: str, value: int | str) -> list[Claim]:
+    """Return what the action claims: one switch, at one value, for each of its scopes."""
+    return [Claim(switch, scope, value) for scope in _scopes(context.incident, context.params.per_collection)]
+
+
 async def _claim(context: ActionContext[Any], claims: list[Claim], reason: str) -> Obeyed:
     """Place the claims and return what the gateways said.
 
@@ -105,13 +110,13 @@ class MoveReadsAway(Action[Extent]):
         return Outcome({"looked_at": found}, skipped="no other target answers with its data: reads stay where they are")
 
     async def act(self, context: ActionContext[Extent]) -> dict[str, Any]:
-        claims = [Claim("read_share", scope, 0) for scope in _scopes(context.incident, context.params.per_collection)]
+        claims = _claims(context, "read_share", 0)
         return {"scopes": [claim.scope for claim in claims]} | _said(
             await _claim(context, claims, "reads are kept away while it is repaired")
         )
 
     async def undo(self, context: ActionContext[Extent]) -> dict[str, Any] | None:
-        claims = [Claim("read_share", scope, 0) for scope in _scopes(context.incident, context.params.per_collection)]
+        claims = _claims(context, "read_share", 0)
         return await _lift(context, claims, "containment undone")
 
 
@@ -140,13 +145,13 @@ class HoldWrites(Action[Extent]):
         return None
 
     async def act(self, context: ActionContext[Extent]) -> dict[str, Any]:
-        claims = [Claim("writes", scope, "hold") for scope in _scopes(context.incident, context.params.per_collection)]
+        claims = _claims(context, "writes", "hold")
         return {"scopes": [claim.scope for claim in claims]} | _said(
             await _claim(context, claims, "writes wait until the data is verified")
         )
 
     async def undo(self, context: ActionContext[Extent]) -> dict[str, Any] | None:
-        claims = [Claim("writes", scope, "hold") for scope in _scopes(context.incident, context.params.per_collection)]
+        claims = _claims(context, "writes", "hold")
         return await _lift(context, claims, "containment undone")
 
 
@@ -192,9 +197,7 @@ class ReturnReads(Action[Shares]):
         return {"steps": seen}
 
     async def _one_step(self, context: ActionContext[Shares], share: int) -> dict[str, Any]:
-        claims = [
-            Claim("read_share", scope, share) for scope in _scopes(context.incident, context.params.per_collection)
-        ]
+        claims = _claims(context, "read_share", share)
         began = context.now()
         obeyed = await _claim(context, claims, f"{share} % of the reads come back")
         await asyncio.sleep(context.params.dwell_s)
@@ -219,7 +222,7 @@ class ReturnReads(Action[Shares]):
         } | _said(obeyed)
 
     async def undo(self, context: ActionContext[Shares]) -> dict[str, Any] | None:
-        claims = [Claim("read_share", scope, 0) for scope in _scopes(context.incident, context.params.per_collection)]
+        claims = _claims(context, "read_share", 0)
         return _said(await _claim(context, claims, "reads are kept away again"))
 
 
