@@ -1,0 +1,141 @@
+"""Whole objects in and out of a store as streams, in constant memory. All of this blocks; call it in a thread."""
+
+import hashlib
+import os
+import time
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
+from functools import partial
+from pathlib import Path
+
+import obstore
+from obstore.exceptions import BaseError, PermissionDeniedError, UnauthenticatedError
+from obstore.store import LocalStore, ObjectStore
+
+from reanimate.backups.belts import Chunk, ahead, in_order
+from reanimate.errors import Damaged, NotFound, ReanimateError, Refused, Unreachable
+
+__all__ = ["hash_object", "object_ranges", "object_size", "put_stream", "sync_object", "told"]
+
+_PART_BYTES = 8 << 20
+_MOST_PARTS = 9_000
+"""S3 takes ten thousand."""
+_PARTS_AT_ONCE = 3
+_RANGES_AT_ONCE = 3
+_ATTEMPTS = 4
+_FIRST_WAIT_S = 0.2
+
+
+def put_stream(store: ObjectStore, key: str, chunks: Iterator[Chunk], at_most: int) -> int:
+    """Send a stream as one object, which is there whole or not at all, and return its size. Errors of the stream pass.
+
+    Raises:
+        Unreachable: the store could not be written.
+        Refused: the store does not allow it.
+        Damaged: the store holds another number of bytes than were sent.
+    """
+    sent = 0
+
+    def counted() -> Iterator[Chunk]:
+        nonlocal sent
+        for chunk in chunks:
+            sent += len(chunk)
+            yield chunk
+
+    part = max(_PART_BYTES, -(-at_most // _MOST_PARTS))
+    try:
+        obstore.put(store, key, counted(), chunk_size=part, max_concurrency=_PARTS_AT_ONCE)
+        kept = obstore.head(store, key)["size"]
+    except (BaseError, OSError) as error:
+        raise told(error, f"storing {key}") from error
+    if kept != sent:
+        raise Damaged(f"storing {key}: {sent} bytes were sent and {kept} are there", hint="try again")
+    sync_object(store, key)
+    return sent
+
+
+def object_size(store: ObjectStore, key: str) -> int:
+    """Return the size of an object.
+
+    Raises:
+        NotFound: there is none.
+        Unreachable, Refused: the store could not be read.
+    """
+    try:
+        return obstore.head(store, key)["size"]
+    except (BaseError, OSError) as error:
+        raise told(error, f"reading {key}") from error
+
+
+def object_ranges(store: ObjectStore, key: str, size: int) -> Generator[Chunk, None, None]:
+    """Yield an object's first `size` bytes in order, some ranges at once. A cut costs its range, not the whole.
+
+    Raises:
+        NotFound: there is no such object.
+        Unreachable, Refused: the store could not be read.
+    """
+    starts = range(0, size, _PART_BYTES)
+    return in_order(
+        (partial(_range, store, key, start, min(start + _PART_BYTES, size)) for start in starts), _RANGES_AT_ONCE
+    )
+
+
+def _range(store: ObjectStore, key: str, start: int, end: int) -> Chunk:
+    for attempt in range(_ATTEMPTS):
+        try:
+            chunk = memoryview(obstore.get_range(store, key, start=start, end=end))
+        except (BaseError, OSError) as error:
+            failure = told(error, f"reading {key}")
+            if not isinstance(failure, Unreachable) or attempt == _ATTEMPTS - 1:
+                raise failure from error
+            time.sleep(_FIRST_WAIT_S * 2**attempt)
+            continue
+        if len(chunk) != end - start:
+            raise Damaged(f"reading {key}: it ends at byte {start + len(chunk)}, before byte {end}")
+        return chunk
+    raise AssertionError("unreachable: the last attempt returns or raises")
+
+
+def hash_object(store: ObjectStore, key: str, on_progress: Callable[[int, int], None] | None = None) -> tuple[int, str]:
+    """Read a whole object and return its size and SHA-256.
+
+    Raises:
+        NotFound: there is none.
+        Unreachable, Refused: the store could not be read.
+    """
+    size = object_size(store, key)
+    digest = hashlib.sha256()
+    done = 0
+    with closing(ahead(object_ranges(store, key, size))) as chunks:
+        for chunk in chunks:
+            digest.update(chunk)
+            done += len(chunk)
+            if on_progress:
+                on_progress(done, size)
+    return size, digest.hexdigest()
+
+
+def told(error: BaseException, doing: str) -> ReanimateError:
+    """Return what a store said as an error of ours, in one line."""
+    said = str(error).split("\n", 1)[0].strip()
+    if isinstance(error, FileNotFoundError):
+        return NotFound(f"{doing}: it is not in the store")
+    if isinstance(error, (PermissionDeniedError, UnauthenticatedError)):
+        return Refused(f"{doing}: {said}", hint="see whether the credentials are right and may do this")
+    return Unreachable(f"{doing}: {said}", hint="see whether the store is reachable and has room")
+
+
+def sync_object(store: ObjectStore, key: str) -> None:
+    """Make a stored object survive a power cut. Only a folder needs it, and its own put does not do it."""
+    if not isinstance(store, LocalStore) or store.prefix is None:
+        return
+    root = Path(store.prefix)
+    path = root / key
+    for place in (path, *path.parents):
+        descriptor = os.open(place, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        if place == root:
+            return
