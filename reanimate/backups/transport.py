@@ -2,10 +2,12 @@
 
 import hashlib
 import os
+import re
 import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from functools import partial
+from itertools import chain
 from pathlib import Path
 
 import obstore
@@ -13,7 +15,7 @@ from obstore.exceptions import BaseError, PermissionDeniedError, Unauthenticated
 from obstore.store import LocalStore, ObjectStore
 
 from reanimate.backups.belts import Chunk, ahead, in_order
-from reanimate.errors import Damaged, NotFound, ReanimateError, Refused, Unreachable
+from reanimate.errors import ConfigInvalid, Damaged, NotFound, ReanimateError, Refused, Unreachable
 
 __all__ = ["hash_object", "object_ranges", "object_size", "put_stream", "sync_object", "told"]
 
@@ -24,6 +26,7 @@ _PARTS_AT_ONCE = 3
 _RANGES_AT_ONCE = 3
 _ATTEMPTS = 4
 _FIRST_WAIT_S = 0.2
+_PREAMBLE = re.compile(r"^Generic \w+ error: (Error performing .*? - )?")
 
 
 def put_stream(store: ObjectStore, key: str, chunks: Iterator[Chunk], at_most: int) -> int:
@@ -32,6 +35,7 @@ def put_stream(store: ObjectStore, key: str, chunks: Iterator[Chunk], at_most: i
     Raises:
         Unreachable: the store could not be written.
         Refused: the store does not allow it.
+        ConfigInvalid: there is no such bucket.
         Damaged: the store holds another number of bytes than were sent.
     """
     sent = 0
@@ -43,15 +47,30 @@ def put_stream(store: ObjectStore, key: str, chunks: Iterator[Chunk], at_most: i
             yield chunk
 
     part = max(_PART_BYTES, -(-at_most // _MOST_PARTS))
+    stream = counted()
     try:
-        obstore.put(store, key, counted(), chunk_size=part, max_concurrency=_PARTS_AT_ONCE)
+        first = _up_to(stream, part)
+        if sent < part:  # the whole of it: one request instead of three
+            obstore.put(store, key, b"".join(first))
+        else:
+            obstore.put(store, key, chain(first, stream), chunk_size=part, max_concurrency=_PARTS_AT_ONCE)
         kept = obstore.head(store, key)["size"]
+    except FileNotFoundError as error:
+        raise ConfigInvalid(f"storing {key}: the bucket does not exist", hint="make it, or mend the url") from error
     except (BaseError, OSError) as error:
         raise told(error, f"storing {key}") from error
     if kept != sent:
         raise Damaged(f"storing {key}: {sent} bytes were sent and {kept} are there", hint="try again")
     sync_object(store, key)
     return sent
+
+
+def _up_to(stream: Iterator[Chunk], size: int) -> list[Chunk]:
+    taken: list[Chunk] = []
+    while size > 0 and (chunk := next(stream, None)) is not None:
+        taken.append(chunk)
+        size -= len(chunk)
+    return taken
 
 
 def object_size(store: ObjectStore, key: str) -> int:
@@ -117,7 +136,7 @@ def hash_object(store: ObjectStore, key: str, on_progress: Callable[[int, int], 
 
 def told(error: BaseException, doing: str) -> ReanimateError:
     """Return what a store said as an error of ours, in one line."""
-    said = str(error).split("\n", 1)[0].strip()
+    said = _PREAMBLE.sub("", str(error).split("\n", 1)[0].strip())
     if isinstance(error, FileNotFoundError):
         return NotFound(f"{doing}: it is not in the store")
     if isinstance(error, (PermissionDeniedError, UnauthenticatedError)):

@@ -198,15 +198,20 @@ async def test_bomb__never_fills_the_disk(store: LocalStore, tmp_path: Path, mon
     assert max(written) <= packed.size
 
 
-async def test_full_disk__is_no_damage(store: LocalStore, file: Path, tmp_path: Path) -> None:
+async def test_unwritable_file__is_no_damage(store: LocalStore, file: Path, tmp_path: Path) -> None:
     """Where the file cannot be written it is not the backup that is wrong."""
     packed, _ = await _packed_rows(store, file, sealed=False)
     with pytest.raises(ConfigInvalid, match="writing"):
         await fetch_packed(store, KEY, packed, tmp_path / "nowhere" / "into")
-    if FULL.exists():
-        (tmp_path / "into").symlink_to(FULL)
-        with pytest.raises(ConfigInvalid, match="No space left"):
-            await fetch_packed(store, KEY, packed, tmp_path / "into")
+
+
+@pytest.mark.skipif(not FULL.exists(), reason="this system has no /dev/full")
+async def test_full_disk__is_no_damage(store: LocalStore, file: Path, tmp_path: Path) -> None:
+    """Where there is no room it is not the backup that is wrong."""
+    packed, _ = await _packed_rows(store, file, sealed=False)
+    (tmp_path / "into").symlink_to(FULL)
+    with pytest.raises(ConfigInvalid, match="No space left"):
+        await fetch_packed(store, KEY, packed, tmp_path / "into")
 
 
 @pytest.mark.parametrize("kind", ["vectors", "rows"])
