@@ -17,6 +17,8 @@ async def check_part(file: Path, config: Json, what: str) -> None:
         Damaged: cut, no snapshot, in a format that no current server loads, or with vectors of another shape.
     """
     archive = await asyncio.to_thread(inspect_archive, file)
+    if archive.partial:
+        raise Damaged(f"{what} is a partial snapshot: it holds only what changed since another one")
     if archive.rocksdb_relics:
         raise Damaged(
             f"{what} holds segments of an old format ({archive.rocksdb_relics[0]}) that no current server can load",

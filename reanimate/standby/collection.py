@@ -26,6 +26,8 @@ class Collection:
         self.shards: dict[int, ShardClient] = {}
         self.ring = HashRing(sorted(state.shards))
         self.opened = asyncio.Event()
+        self.recovering: set[int] = set()
+        """Shards onto which a partial snapshot is being put."""
         self._writing = asyncio.Lock()
         self._deleted = False
         self._operations = 0

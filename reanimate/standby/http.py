@@ -12,7 +12,19 @@ import orjson
 from reanimate.standby.auth import Right
 from reanimate.standby.errors import ApiError, format_error
 
-__all__ = ["LARGEST_BODY", "Receive", "Request", "Response", "Route", "Send", "accepted", "error_answer", "ok", "send"]
+__all__ = [
+    "JSON",
+    "LARGEST_BODY",
+    "Receive",
+    "Request",
+    "Response",
+    "Route",
+    "Send",
+    "accepted",
+    "error_answer",
+    "ok",
+    "send",
+]
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -21,7 +33,7 @@ Send = Callable[[Message], Awaitable[None]]
 LARGEST_BODY = 32 << 20
 """Bytes, as a server's default."""
 
-_JSON = [("content-type", "application/json")]
+JSON = [("content-type", "application/json")]
 _TRUE = ("true", "1")
 _FALSE = ("false", "0")
 
@@ -147,20 +159,20 @@ def ok(request: Request, result: Any) -> Response:
     """Wrap a result as every JSON route does."""
     elapsed = time.perf_counter() - request.started
     body = orjson.dumps({"result": result, "status": "ok", "time": round(elapsed, 9)}, option=orjson.OPT_NON_STR_KEYS)
-    return Response(200, body, _JSON)
+    return Response(200, body, JSON)
 
 
 def accepted(request: Request) -> Response:
     """Say that the work goes on after the answer."""
     elapsed = time.perf_counter() - request.started
-    return Response(202, orjson.dumps({"status": "accepted", "time": round(elapsed, 9)}), _JSON)
+    return Response(202, orjson.dumps({"status": "accepted", "time": round(elapsed, 9)}), JSON)
 
 
 def error_answer(error: ApiError) -> Response:
     if error.plain:
         headers = [("content-type", "text/plain; charset=utf-8")] if error.status != 401 else []
         return Response(error.status, error.text.encode(), headers)
-    return Response(error.status, orjson.dumps({"status": {"error": error.text}, "time": 0.0}), _JSON)
+    return Response(error.status, orjson.dumps({"status": {"error": error.text}, "time": 0.0}), JSON)
 
 
 async def send(response: Response, out: Send) -> None:

@@ -50,6 +50,11 @@ async def restore_shard(collection: Collection, shard: int, path: Path) -> None:
     """
     collection.shard(shard)
     facts = await _inspected(path, "shard")
+    if facts.partial:
+        raise wrong_input(
+            f"invalid shard snapshot: segment {facts.segments[0]} contains segment manifest; "
+            "ensure you are not recovering partial snapshot on shard snapshot endpoint"
+        )
     _check_shape(facts, collection.config)
     fresh = await _opened_beside(collection.storage, collection.name, collection.config, {shard: None}, path)
     await collection.replace(fresh, collection.config)

@@ -1,6 +1,7 @@
 """Every route in one table: what exists, who may use it, and what a real server has that this one has not."""
 
 from reanimate.standby import collection_routes as collections
+from reanimate.standby import partial_routes as partials
 from reanimate.standby import read_routes as reads
 from reanimate.standby import service_routes as service
 from reanimate.standby import snapshot_routes as snapshots
@@ -88,6 +89,9 @@ _SNAPSHOTS = [
     Route("POST", C + "/snapshots/upload", WRITE, snapshots.upload_collection),
     Route("POST", S + "/snapshots/upload", WRITE, snapshots.upload_shard),
     Route("GET", S + "/snapshot", WRITE, snapshots.stream),
+    Route("GET", S + "/snapshot/partial/manifest", READ, partials.manifest),
+    Route("POST", S + "/snapshot/partial/create", WRITE, partials.create),
+    Route("POST", S + "/snapshot/partial/recover", WRITE, partials.recover),
 ]
 _MISSING = [
     Route(method, path, right, _missing(name))
@@ -97,10 +101,7 @@ _MISSING = [
         ("POST", "/snapshots", WRITE, "snapshots of the whole storage"),
         ("GET", "/snapshots/{snapshot}", READ, "snapshots of the whole storage"),
         ("DELETE", "/snapshots/{snapshot}", WRITE, "snapshots of the whole storage"),
-        ("GET", S + "/snapshot/partial/manifest", READ, "partial snapshots"),
-        ("POST", S + "/snapshot/partial/create", WRITE, "partial snapshots"),
-        ("POST", S + "/snapshot/partial/recover", WRITE, "partial snapshots"),
-        ("POST", S + "/snapshot/partial/recover_from", WRITE, "partial snapshots"),
+        ("POST", S + "/snapshot/partial/recover_from", WRITE, "partial snapshots fetched from another peer"),
         ("POST", C + "/cluster", WRITE, "cluster operations"),
         ("POST", "/cluster/recover", WRITE, "cluster operations"),
         ("DELETE", "/cluster/peer/{peer}", WRITE, "cluster operations"),

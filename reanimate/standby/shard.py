@@ -68,6 +68,10 @@ class Shard:
     def info(self) -> Json:
         return {**answers.info(self.engine), "version": self._version()}
 
+    def manifest(self) -> Json:
+        """Say every file of every segment with the number of the operation that changed it last."""
+        return dict(self.engine.snapshot_manifest())
+
     def _version(self) -> int:
         """The number of the newest operation that is in the segments."""
         manifest = self.engine.snapshot_manifest()
@@ -152,6 +156,7 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
     "create": Shard.create,
     "load": Shard.load,
     "info": Shard.info,
+    "manifest": Shard.manifest,
     "probe": Shard.probe,
     "query": Shard.query,
     "scroll": Shard.scroll,

@@ -25,7 +25,19 @@ from reanimate.standby.snapshots import (
 from reanimate.standby.tars import file_sha256
 from reanimate.standby.transfers import download, receive_upload, stream_file
 
-__all__ = ["create", "delete", "get", "list_all", "recover", "stream", "upload_collection", "upload_shard"]
+__all__ = [
+    "check_priority",
+    "create",
+    "delete",
+    "found",
+    "get",
+    "list_all",
+    "now_or_later",
+    "recover",
+    "stream",
+    "upload_collection",
+    "upload_shard",
+]
 
 Json = dict[str, Any]
 
@@ -33,7 +45,7 @@ _FETCH_TIMEOUT_S = 60.0
 _PRIORITIES = ("no_sync", "snapshot", "replica")
 
 
-def _check_priority(given: Any, where: str) -> None:
+def check_priority(given: Any, where: str) -> None:
     """All priorities mean the same on one node; a word that is none is refused."""
     if given is not None and given not in _PRIORITIES:
         raise ApiError(400, f"{where}: unknown variant `{given}`, expected one of `no_sync`, `snapshot`, `replica`")
@@ -46,7 +58,7 @@ def _shard(request: Request) -> int | None:
     return None if given is None else int(given)
 
 
-async def _found(server: StandbyServer, request: Request) -> tuple[Collection, int | None]:
+async def found(server: StandbyServer, request: Request) -> tuple[Collection, int | None]:
     collection = await server.collection(request.params["collection"])
     shard = _shard(request)
     if shard is not None:
@@ -54,7 +66,7 @@ async def _found(server: StandbyServer, request: Request) -> tuple[Collection, i
     return collection, shard
 
 
-async def _now_or_later(server: StandbyServer, request: Request, work: Callable[[], Awaitable[Any]]) -> Response:
+async def now_or_later(server: StandbyServer, request: Request, work: Callable[[], Awaitable[Any]]) -> Response:
     """Do the work before the answer, or after it when the client does not want to wait."""
     if request.flag("wait", default=True):
         return ok(request, await work())
@@ -67,17 +79,17 @@ async def _now_or_later(server: StandbyServer, request: Request, work: Callable[
 
 
 async def create(server: StandbyServer, request: Request) -> Response:
-    collection, shard = await _found(server, request)
-    return await _now_or_later(server, request, lambda: create_snapshot(collection, shard))
+    collection, shard = await found(server, request)
+    return await now_or_later(server, request, lambda: create_snapshot(collection, shard))
 
 
 async def list_all(server: StandbyServer, request: Request) -> Response:
-    collection, shard = await _found(server, request)
+    collection, shard = await found(server, request)
     return ok(request, await asyncio.to_thread(list_snapshots, server.storage, collection.name, shard))
 
 
 async def get(server: StandbyServer, request: Request) -> Response:
-    collection, shard = await _found(server, request)
+    collection, shard = await found(server, request)
     try:
         path = snapshot_file(server.storage, collection.name, shard, request.params["snapshot"])
         return await download(request, path)
@@ -88,7 +100,7 @@ async def get(server: StandbyServer, request: Request) -> Response:
 
 
 async def delete(server: StandbyServer, request: Request) -> Response:
-    collection, shard = await _found(server, request)
+    collection, shard = await found(server, request)
     path = snapshot_file(server.storage, collection.name, shard, request.params["snapshot"])
     await asyncio.to_thread(delete_snapshot, path)
     return ok(request, True)
@@ -96,7 +108,7 @@ async def delete(server: StandbyServer, request: Request) -> Response:
 
 async def stream(server: StandbyServer, request: Request) -> Response:
     """Send a fresh shard snapshot that is not kept."""
-    collection, shard = await _found(server, request)
+    collection, shard = await found(server, request)
     described = await create_snapshot(collection, shard)
     path = snapshot_file(server.storage, collection.name, shard, described["name"])
     kept = server.storage.scratch()
@@ -111,9 +123,9 @@ async def stream(server: StandbyServer, request: Request) -> Response:
 
 async def upload_shard(server: StandbyServer, request: Request) -> Response:
     """Take a shard snapshot in. The file is not kept."""
-    _check_priority(request.query.get("priority"), "Deserialize error in query parameters")
+    check_priority(request.query.get("priority"), "Deserialize error in query parameters")
     check_checksum(request.query.get("checksum"), None)
-    collection, shard = await _found(server, request)
+    collection, shard = await found(server, request)
     scratch = server.storage.scratch()
     upload = await receive_upload(request, scratch)
 
@@ -124,13 +136,13 @@ async def upload_shard(server: StandbyServer, request: Request) -> Response:
         finally:
             await asyncio.to_thread(scratch.unlink, True)
 
-    return await _now_or_later(server, request, work)
+    return await now_or_later(server, request, work)
 
 
 async def upload_collection(server: StandbyServer, request: Request) -> Response:
     """Take a collection snapshot in. The file stays among the collection's snapshots when it was good."""
     name = request.params["collection"]
-    _check_priority(request.query.get("priority"), "Deserialize error in query parameters")
+    check_priority(request.query.get("priority"), "Deserialize error in query parameters")
     check_checksum(request.query.get("checksum"), None)
     scratch = server.storage.scratch()
     upload = await receive_upload(request, scratch)
@@ -144,7 +156,7 @@ async def upload_collection(server: StandbyServer, request: Request) -> Response
             await asyncio.to_thread(scratch.unlink, True)
         return True
 
-    return await _now_or_later(server, request, work)
+    return await now_or_later(server, request, work)
 
 
 async def recover(server: StandbyServer, request: Request) -> Response:
@@ -154,9 +166,9 @@ async def recover(server: StandbyServer, request: Request) -> Response:
     location, checksum = body.get("location"), body.get("checksum")
     if not isinstance(location, str):
         raise format_error("missing field `location`")
-    _check_priority(body.get("priority"), "Format error in JSON body")
+    check_priority(body.get("priority"), "Format error in JSON body")
     check_checksum(checksum, None)
-    collection = (await _found(server, request))[0] if shard is not None else None
+    collection = (await found(server, request))[0] if shard is not None else None
 
     async def work() -> bool:
         async with _fetched(server, collection, shard, location, body.get("api_key")) as path:
@@ -168,7 +180,7 @@ async def recover(server: StandbyServer, request: Request) -> Response:
                 await restore_collection(server, name, path)
         return True
 
-    return await _now_or_later(server, request, work)
+    return await now_or_later(server, request, work)
 
 
 @contextlib.asynccontextmanager

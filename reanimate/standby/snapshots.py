@@ -14,7 +14,15 @@ from reanimate.standby.errors import not_found
 from reanimate.standby.storage import Storage
 from reanimate.standby.tars import TarWriter, pack_shard
 
-__all__ = ["create_snapshot", "delete_snapshot", "keep_upload", "list_snapshots", "snapshot_file", "stream_name"]
+__all__ = [
+    "create_snapshot",
+    "delete_snapshot",
+    "keep_upload",
+    "list_snapshots",
+    "pack_whole_shard",
+    "snapshot_file",
+    "stream_name",
+]
 
 Json = dict[str, Any]
 
@@ -41,6 +49,17 @@ async def create_snapshot(collection: Collection, shard: int | None = None) -> J
         checksum = await asyncio.to_thread(_write, scratch, collection, versions, shard is None, schema)
     path = await asyncio.to_thread(_publish, scratch, directory, _stem(collection, shard), checksum)
     return _describe(path)
+
+
+async def pack_whole_shard(collection: Collection, shard: int, path: Path) -> None:
+    """Write a snapshot of one shard to `path`, which nobody lists.
+
+    Raises:
+        ApiError: 404, no such shard.
+        OSError: no room.
+    """
+    async with collection.held([shard]) as versions:
+        await asyncio.to_thread(_write, path, collection, versions, False, {})
 
 
 async def _payload_schema(collection: Collection) -> Json:

@@ -2,139 +2,19 @@
 
 import hashlib
 import os
-import tarfile
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
-from typing import IO
 
 import orjson
 
 from reanimate.standby.wal import log_file_name, write_empty_log
 from reanimate.vector.tar_walk import ArchiveDamaged, Entry, damage_told, walk_archive
+from reanimate.vector.tar_write import TarWriter
 
-__all__ = ["TarWriter", "file_sha256", "pack_shard", "unpack_archive"]
+__all__ = ["TarWriter", "file_sha256", "pack_end", "pack_shard", "segment_files", "unpack_archive"]
 
-_BLOCK = 512
 _CHUNK = 1 << 20
-_ENTRIES_IN_HEADER = 4
-_ENTRIES_IN_EXTENSION = 21
-
-
-class TarWriter:
-    """Writes a GNU tar to a file, sparse files as sparse, and hashes what it writes."""
-
-    def __init__(self, file: IO[bytes]) -> None:
-        self._file = file
-        self._hash = hashlib.sha256()
-        self.size = 0
-
-    @property
-    def sha256(self) -> str:
-        return self._hash.hexdigest()
-
-    def add_bytes(self, name: str, content: bytes) -> None:
-        info = _info(name, len(content))
-        self._write(info.tobuf(tarfile.GNU_FORMAT))
-        self._write(content)
-        self._pad(len(content))
-
-    def add_directory(self, name: str) -> None:
-        info = _info(name, 0)
-        info.type = tarfile.DIRTYPE
-        info.mode = 0o755
-        self._write(info.tobuf(tarfile.GNU_FORMAT))
-
-    def add_file(self, name: str, path: Path) -> None:
-        """Add a file; its holes take no room in the archive."""
-        with path.open("rb") as source:
-            size = os.fstat(source.fileno()).st_size
-            extents = _data_extents(source.fileno(), size)
-            stored = sum(length for _, length in extents)
-            if stored == size:
-                self._write(_info(name, size).tobuf(tarfile.GNU_FORMAT))
-            else:
-                self._write(_sparse_header(name, size, stored, extents))
-            for offset, length in extents:
-                self._copy(source, offset, length)
-            self._pad(stored)
-
-    def finish(self) -> None:
-        """Write the end marker and sync."""
-        self._write(bytes(2 * _BLOCK))
-        self._file.flush()
-        os.fsync(self._file.fileno())
-
-    def _copy(self, source: IO[bytes], offset: int, length: int) -> None:
-        source.seek(offset)
-        while length:
-            part = source.read(min(length, _CHUNK))
-            if not part:
-                raise OSError(f"a file of the shard became shorter while it was packed: {source.name}")
-            self._write(part)
-            length -= len(part)
-
-    def _pad(self, size: int) -> None:
-        if size % _BLOCK:
-            self._write(bytes(_BLOCK - size % _BLOCK))
-
-    def _write(self, data: bytes) -> None:
-        self._file.write(data)
-        self._hash.update(data)
-        self.size += len(data)
-
-
-def _info(name: str, size: int) -> tarfile.TarInfo:
-    info = tarfile.TarInfo(name)
-    info.size = size
-    return info
-
-
-def _data_extents(descriptor: int, size: int) -> list[tuple[int, int]]:
-    """Return (offset, length) of what is not a hole; block borders, so that readers need no read-modify-write."""
-    extents: list[tuple[int, int]] = []
-    position = 0
-    while position < size:
-        try:
-            start = os.lseek(descriptor, position, os.SEEK_DATA)
-        except OSError:  # only a hole is left
-            break
-        end = min(os.lseek(descriptor, start, os.SEEK_HOLE), size)
-        extents.append((start, end - start))
-        position = end
-    return extents
-
-
-def _sparse_header(name: str, size: int, stored: int, extents: list[tuple[int, int]]) -> bytes:
-    """Build the header of a sparse file in the old GNU form, the one that servers write and read."""
-    entries = [*extents, (size, 0)]  # the last says where the file ends when it ends with a hole
-    info = _info(name, stored)
-    info.type = tarfile.GNUTYPE_SPARSE
-    blocks = bytearray(info.tobuf(tarfile.GNU_FORMAT))
-    at = len(blocks) - _BLOCK  # a long name has blocks of its own in front
-    header = blocks[at:]
-    first, rest = entries[:_ENTRIES_IN_HEADER], entries[_ENTRIES_IN_HEADER:]
-    packed = b"".join(_octal(offset) + _octal(length) for offset, length in first)
-    header[386 : 386 + len(packed)] = packed
-    header[482] = 1 if rest else 0
-    header[483:495] = _octal(size)
-    header[148:156] = b" " * 8
-    header[148:156] = b"%06o\0 " % sum(header)
-    blocks[at:] = header
-    while rest:
-        part, rest = rest[:_ENTRIES_IN_EXTENSION], rest[_ENTRIES_IN_EXTENSION:]
-        block = bytearray(_BLOCK)
-        packed = b"".join(_octal(offset) + _octal(length) for offset, length in part)
-        block[: len(packed)] = packed
-        block[504] = 1 if rest else 0
-        blocks += block
-    return bytes(blocks)
-
-
-def _octal(number: int) -> bytes:
-    if number < 8**11:
-        return b"%011o\0" % number
-    return b"\x80" + number.to_bytes(11, "big")
 
 
 def file_sha256(path: Path) -> str:
@@ -151,12 +31,17 @@ def pack_shard(writer: TarWriter, directory: Path, last_version: int, peer_id: i
         OSError: a file cannot be read or the archive cannot be written.
     """
     for segment in sorted((directory / "segments").iterdir()):
-        for path in _segment_files(segment):
+        for path in segment_files(segment):
             name = f"{prefix}segments/{segment.name}/files/{path.relative_to(segment).as_posix()}"
             if path.is_dir():
                 writer.add_directory(name)
             else:
                 writer.add_file(name, path)
+    pack_end(writer, last_version, peer_id, prefix)
+
+
+def pack_end(writer: TarWriter, last_version: int, peer_id: int, prefix: str = "") -> None:
+    """Add what follows the segments of a shard: an empty log, and the small files of which the last must be last."""
     writer.add_directory(f"{prefix}wal")
     with tempfile.TemporaryDirectory() as scratch:
         log = Path(scratch) / log_file_name(last_version)
@@ -167,8 +52,8 @@ def pack_shard(writer: TarWriter, directory: Path, last_version: int, peer_id: i
     writer.add_bytes(f"{prefix}shard_config.json", b'{"type":"ReplicaSet"}')
 
 
-def _segment_files(segment: Path) -> Iterable[Path]:
-    """The state and the version come last, so that a segment which has them is whole."""
+def segment_files(segment: Path) -> Iterable[Path]:
+    """Yield files and empty directories. State and version come last: a segment which has them is whole."""
     last = [segment / "segment.json", segment / "version.info"]
     for path in sorted(segment.rglob("*")):
         if path not in last and (path.is_file() or not any(path.iterdir())):

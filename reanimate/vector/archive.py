@@ -46,6 +46,8 @@ class ArchiveFacts:
     """`config.json` of a collection snapshot."""
     payload_schema: dict[str, Any] = field(default_factory=dict)
     """Payload indexes of a collection snapshot: field name -> schema as the server writes it."""
+    partial: bool = False
+    """Whether it holds only what changed since another snapshot, and is nothing by itself."""
 
 
 def inspect_archive(path: Path, kind: ArchiveKind = "shard") -> ArchiveFacts:
@@ -61,6 +63,7 @@ def inspect_archive(path: Path, kind: ArchiveKind = "shard") -> ArchiveFacts:
     top: dict[str, Any] = {}
     shapes: dict[str, tuple[dict[str, VectorShape], tuple[str, ...]]] = {}
     finished: set[str] = set()
+    partial = False
     depth = 1 if kind == "collection" else 0
     for entry in walk_archive(path, members):
         parts = entry.path.parts
@@ -73,6 +76,7 @@ def inspect_archive(path: Path, kind: ArchiveKind = "shard") -> ArchiveFacts:
         inside = parts[depth + 2 :]
         if inside and inside[0] in _ROCKSDB_DIRECTORIES:
             relics.append(str(entry.path))
+        partial = partial or inside == ("segment_manifest.json",)
         if inside == ("version.info",):  # written last: a segment without it was cut
             finished.add(segment)
         if inside == ("segment.json",):
@@ -98,6 +102,7 @@ def inspect_archive(path: Path, kind: ArchiveKind = "shard") -> ArchiveFacts:
         shards=shards,
         collection_config=top.get("config.json"),
         payload_schema=dict(top.get("payload_index.json", {}).get("schema", {})),
+        partial=partial,
     )
 
 

@@ -48,14 +48,28 @@ class ShardPlace:
 class VectorServer:
     """A vector target. Cheap to make; the HTTP client is shared and never closed here."""
 
-    def __init__(self, name: str, url: str, api_key: str | None, http: httpx.AsyncClient) -> None:
+    def __init__(
+        self, name: str, url: str, api_key: str | None, http: httpx.AsyncClient, peers: Sequence[str] = ()
+    ) -> None:
         self.name = name
         self.url = url.rstrip("/")
+        self.peer_urls = tuple(peer.rstrip("/") for peer in peers)
+        """The peers of a cluster, each by its own URL; empty for a single server, which is reached at `url`."""
         self._http = http
         self._headers = {"api-key": api_key} if api_key else {}
 
     def __repr__(self) -> str:
         return f"VectorServer({self.name!r}, {self.url!r})"
+
+    def peer_servers(self) -> "list[VectorServer]":
+        """Return a client for each peer of the cluster; for a single server, itself."""
+        return [self.at(url) for url in self.peer_urls] or [self]
+
+    def at(self, url: str) -> "VectorServer":
+        """Return a client of one peer, with the same key."""
+        peer = VectorServer(self.name, url, None, self._http)
+        peer._headers = self._headers
+        return peer
 
     # -- the server ------------------------------------------------------------------------------------------------
 
