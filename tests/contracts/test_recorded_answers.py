@@ -14,7 +14,6 @@ EXCHANGES = exchanges()
 NOT_DONE = {
     "search matrix": "distance matrices",
     "query groups": "grouped queries",
-    "partial manifest": "partial snapshots",
     "full snapshot": "snapshots of the whole storage",
     "full snapshots": "snapshots of the whole storage",
     "telemetry": "telemetry",

@@ -64,7 +64,7 @@ async def test_what_it_does_not_do__is_named(start_standby: Start) -> None:
         path = await make_collection(client, "named")
         for method, route, body, name in (
             ("POST", "/snapshots", None, "snapshots of the whole storage"),
-            ("GET", f"{path}/shards/0/snapshot/partial/manifest", None, "partial snapshots"),
+            ("PUT", f"{path}/shards", {"shard_key": "de"}, "custom sharding"),
             ("POST", f"{path}/points/query/groups", {}, "grouped queries"),
             ("PUT", "/collections/custom", {"sharding_method": "custom"}, "custom sharding"),
             ("POST", f"{path}/points/query", {"query": {"text": "x", "model": "m"}}, "inference of vectors"),
