@@ -23,7 +23,7 @@ from benchmarks.system import incident_of, post_alert, started, system
 from reanimate.bootstrap import Services
 from reanimate.demo.knowledge import DIMENSION, embed, passages
 from reanimate.incidents.views import incident_view
-from reanimate.protection import back_up, seed_replicas
+from reanimate.protection.backups import back_up, seed_replicas
 
 __all__ = ["main"]
 

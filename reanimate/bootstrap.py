@@ -8,8 +8,8 @@ import httpx
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 
 from reanimate.addresses import Addresses
-from reanimate.backups.blobs import open_store
 from reanimate.backups.catalog import Catalog
+from reanimate.backups.repositories import Repository, open_repositories
 from reanimate.config import Settings, load_settings
 from reanimate.db.engine import engine_for, sessions_of
 from reanimate.db.url import record_url
@@ -30,7 +30,13 @@ class Services:
     sessions: async_sessionmaker[AsyncSession]
     http: httpx.AsyncClient
     """For control and probes, never for the agent's traffic."""
-    catalog: Catalog
+    repositories: dict[str, Repository]
+    """By name; the first is the one that backups are taken into."""
+
+    @property
+    def catalog(self) -> Catalog:
+        """The catalog of the first repository."""
+        return next(iter(self.repositories.values())).catalog
 
     @property
     def database_url(self) -> str:
@@ -71,7 +77,7 @@ async def open_services(settings: Settings | None = None) -> AsyncIterator[Servi
                 engine=engine,
                 sessions=sessions_of(engine),
                 http=http,
-                catalog=Catalog(open_store(settings), settings.home / "tmp"),
+                repositories=open_repositories(settings),
             )
     finally:
         await engine.dispose()

@@ -7,6 +7,7 @@ generated secrets are in `secrets.py`.
 import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import quote
 from zoneinfo import ZoneInfo
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
@@ -29,6 +30,8 @@ __all__ = [
     "IncidentSettings",
     "NotifySettings",
     "PrefectSettings",
+    "RepositorySettings",
+    "RetentionSettings",
     "Settings",
     "VectorSettings",
     "VectorTarget",
@@ -104,8 +107,11 @@ class VectorTarget(Section):
     """One vector server. Without a url our standby server is started in writable mode on `port`."""
 
     name: str
-    role: Literal["primary", "replica"]
+    role: Literal["primary", "replica", "offline", "scratch"]
+    """offline: read-only, holds the newest proven backup, asked when nobody else answers. scratch: for proofs only."""
     url: str | None = None
+    peers: tuple[str, ...] = ()
+    """Of a cluster: the URL of every peer itself, never of a balancer in front of them."""
     api_key: SecretStr | None = None
     port: Port = 0
 
@@ -118,7 +124,9 @@ class VectorSettings(Section):
         VectorTarget(name="replica", role="replica", port=8721),
     )
     collections: tuple[str, ...] = ()
-    """Collections or aliases to protect; empty means every one that has a backup."""
+    """Collections or aliases to protect, by exact name or as a glob; empty means every one that has a backup."""
+    models: dict[str, str] = {}
+    """Collection (or glob) -> name of the embedding model that makes its vectors."""
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> "VectorSettings":
@@ -199,15 +207,61 @@ class NotifySettings(Section):
     urls: tuple[SecretStr, ...] = ()
 
 
+class RetentionSettings(Section):
+    """How long the backups of one repository are kept."""
+
+    days: Annotated[int, Field(ge=1)] = 7
+    """Every backup of the last days."""
+    weekly: Annotated[int, Field(ge=0)] = 4
+    monthly: Annotated[int, Field(ge=0)] = 12
+    grace_days: Annotated[float, Field(ge=0)] = 3.0
+    """How long a deleted backup can still be had back."""
+
+
+class RepositorySettings(Section):
+    """One place for backups."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,40}$")]
+    url: str
+    """file:///path, s3://bucket/prefix, gs://…, az://…"""
+    options: dict[str, SecretStr] = {}
+    """Of the kind of store: endpoint, region, access_key_id, … The usual environment variables work too."""
+    retention: RetentionSettings = RetentionSettings()
+
+    def plain_options(self) -> dict[str, str]:
+        """Return the options with their secrets."""
+        return {name: value.get_secret_value() for name, value in self.options.items()}
+
+
 class BackupSettings(Section):
-    """Where backups go and when they are taken."""
+    """Where backups go, when they are taken, and how they are kept."""
 
     store: str | None = None
-    """file:///path, s3://bucket/prefix, gs://…, az://…; without one, a folder in the home directory."""
+    """The URL of the repository that backups are taken into, called `local`; else a folder in the home directory."""
+    options: dict[str, SecretStr] = {}
+    """Of that store: endpoint, region, access_key_id, …"""
+    retention: RetentionSettings = RetentionSettings()
+    repositories: tuple[RepositorySettings, ...] = ()
+    """Further ones, which get copies."""
     timezone: str = "UTC"
     sentinels: Annotated[int, Field(ge=1, le=1000)] = 20
     golden_queries: Annotated[int, Field(ge=1, le=100)] = 5
     snapshot_timeout_s: Seconds = 3600.0
+    rpo_s: Seconds = 3600.0
+    """Recovery point objective: an alert is raised when the newest backup of something protected is older."""
+    partial_share: Annotated[float, Field(gt=0, le=1)] = 0.5
+    """A backup of changes only is taken as long as it is smaller than this share of the full one."""
+    proof_expires_days: Annotated[float, Field(gt=0)] = 30.0
+    parallel: Annotated[int, Field(ge=1, le=64)] = 2
+    """How many backups, proofs or copies go on at once."""
+    recipients: tuple[str, ...] = ()
+    """age recipients (age1…): with any, parts are encrypted to all of them."""
+    identities: tuple[Path, ...] = ()
+    """Files with age identities that can open them."""
+    trusted_keys: tuple[str, ...] = ()
+    """Public keys (ed25519:…) of other installations whose backups may be restored here; our own always is."""
+    accept_unsigned: bool = False
+    """Read manifests that nobody signed, as versions before 0.2 wrote them."""
 
     @field_validator("timezone")
     @classmethod
@@ -217,6 +271,19 @@ class BackupSettings(Section):
         except Exception as error:
             raise ValueError(f"{name!r} is not a time zone of this system") from error
         return name
+
+    @model_validator(mode="after")
+    def _names_are_unique(self) -> "BackupSettings":
+        names = ["local", *(each.name for each in self.repositories)]
+        if len(set(names)) != len(names):
+            raise ValueError(f"two repositories share a name (the first is called local): {names}")
+        return self
+
+    def all_repositories(self, home: Path) -> tuple[RepositorySettings, ...]:
+        """Return every repository, first the one that backups are taken into."""
+        url = self.store or f"file://{quote(str((home / 'blobs').absolute()))}"
+        local = RepositorySettings(name="local", url=url, options=self.options, retention=self.retention)
+        return (local, *self.repositories)
 
 
 class Settings(BaseSettings):

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from prefect import get_run_logger, task
 
-from reanimate import protection
+from reanimate.protection import backups as protection
 from tasks.retrying import BACKUP
 from tasks.wiring import get_services
 

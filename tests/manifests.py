@@ -3,14 +3,14 @@
 from datetime import UTC, datetime
 from typing import Any
 
-from reanimate.backups.manifest import GoldenHit, GoldenQuery, LiveCounts, Manifest, Part, Sentinel, Server
+from reanimate.backups.manifest import GoldenHit, GoldenQuery, LiveCounts, Sentinel, Server, VectorManifest
 
 __all__ = ["TAKEN", "manifest"]
 
 TAKEN = datetime(2026, 11, 23, 1, 30, tzinfo=UTC)
 
 
-def manifest(**changes: Any) -> Manifest:
+def manifest(**changes: Any) -> VectorManifest:
     """Return a manifest of two points in one shard, changed as asked."""
     fields: dict[str, Any] = {
         "id": "20261123T013000Z-kb-1a2b",
@@ -25,7 +25,7 @@ def manifest(**changes: Any) -> Manifest:
         "payload_schema": {"lang": {"data_type": "keyword"}},
         "exact_count": 2,
         "live": LiveCounts(before=2, after=2),
-        "parts": [Part(shard_id=0, blob="backups/kb/x/shard-0.snapshot", size=1000, sha256="00" * 32)],
+        "parts": [{"shard_id": 0, "blob": "backups/kb/x/shard-0.snapshot", "size": 1000, "sha256": "00" * 32}],
         "sentinels": [Sentinel(id=1, sha256="11" * 32)],
         "golden": [
             GoldenQuery(
@@ -37,4 +37,4 @@ def manifest(**changes: Any) -> Manifest:
             )
         ],
     }
-    return Manifest(**{**fields, **changes})
+    return VectorManifest(**{**fields, **changes})

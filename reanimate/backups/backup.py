@@ -10,7 +10,7 @@ from reanimate.backups.blobs import store_file
 from reanimate.backups.catalog import Catalog, backup_prefix, new_backup_id
 from reanimate.backups.comparison import count_points
 from reanimate.backups.facts import SnapshotFacts, read_facts
-from reanimate.backups.manifest import LiveCounts, Manifest, Part, Server
+from reanimate.backups.manifest import LiveCounts, Server, ShardPart, VectorManifest
 from reanimate.backups.parts import check_part
 from reanimate.backups.scratch import require_room, scratch_folder
 from reanimate.backups.unfinished import Unfinished, sweep
@@ -74,7 +74,7 @@ async def take_backup(
     totals: Mapping[str, int] | None = None,
     backup_id: str | None = None,
     on_progress: Progress | None = None,
-) -> Manifest:
+) -> VectorManifest:
     """Back up a collection, or the one behind an alias, and return the manifest that was published.
 
     Nothing is listed before the manifest is written, which comes last. `totals` are the writes that gateways have
@@ -240,7 +240,7 @@ def count_warnings(collection: str, before: int | None, after: int | None, found
     return []
 
 
-async def _store(catalog: Catalog, prefix: str, shard: _Fetched, progress: Progress) -> Part:
+async def _store(catalog: Catalog, prefix: str, shard: _Fetched, progress: Progress) -> ShardPart:
     """Store one part, and see that what was sent is what was downloaded and checked.
 
     Raises:
@@ -250,7 +250,8 @@ async def _store(catalog: Catalog, prefix: str, shard: _Fetched, progress: Progr
     sent = await store_file(catalog.store, key, shard.file, lambda done, total: progress("store", done, total))
     if sent != shard.sha256:
         raise Damaged(f"storing {key}: the file changed on this machine's disk ({shard.sha256} became {sent})")
-    return Part(shard_id=shard.shard_id, blob=key, size=shard.file.stat().st_size, sha256=shard.sha256)
+    size = shard.file.stat().st_size
+    return ShardPart.model_validate({"shard_id": shard.shard_id, "blob": key, "size": size, "sha256": shard.sha256})
 
 
 def _describe(
@@ -260,10 +261,11 @@ def _describe(
     taken_at: datetime,
     facts: SnapshotFacts,
     live: LiveCounts,
-    parts: list[Part],
-) -> Manifest:
-    return Manifest(
+    parts: list[ShardPart],
+) -> VectorManifest:
+    return VectorManifest(
         id=backup_id,
+        subject=source.collection,
         collection=source.collection,
         asked_as=source.asked_as,
         aliases=source.aliases,

@@ -3,7 +3,7 @@
 import asyncio
 import hashlib
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -11,7 +11,6 @@ import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError
 from obstore.store import LocalStore, MemoryStore, ObjectStore, from_url
 
-from reanimate.config import Settings
 from reanimate.errors import ConfigInvalid, Damaged, NotFound, Refused, Unreachable
 
 __all__ = ["ObjectStore", "create_object", "fetch_file", "open_store", "read_object", "remove_objects", "store_file"]
@@ -22,22 +21,22 @@ _CHUNK = 8 << 20
 _CONCURRENCY = 4
 
 
-def open_store(settings: Settings) -> ObjectStore:
-    """Open the blob store of these settings: `backups.store`, else the folder `blobs` in the home directory.
+def open_store(url: str, options: Mapping[str, str] | None = None) -> ObjectStore:
+    """Open the store at a URL: file:///path, s3://bucket/prefix, gs://…, az://….
+
+    `options` are those of the kind, as obstore names them: endpoint, region, access_key_id, …
 
     Raises:
         ConfigInvalid: the URL is of no known kind, or the folder cannot be made.
     """
-    url = settings.backups.store
     try:
-        if url is None:
-            return LocalStore(prefix=settings.home / "blobs", mkdir=True)
         if url.startswith("file:"):
             return LocalStore(prefix=Path(unquote(urlsplit(url).path)), mkdir=True)
-        return from_url(url)
-    except (BaseError, ValueError, OSError) as error:
-        where = url or settings.home / "blobs"
-        raise ConfigInvalid(f"the blob store {where} cannot be opened: {error}", hint="mend backups.store") from error
+        return from_url(url, config=dict(options or {}))  # type: ignore[call-overload,no-any-return]  # by kind of store
+    except (BaseError, ValueError, OSError, TypeError) as error:
+        raise ConfigInvalid(
+            f"the blob store {url} cannot be opened: {error}", hint="mend backups.store or backups.repositories"
+        ) from error
 
 
 async def store_file(store: ObjectStore, key: str, file: Path, on_progress: Progress | None = None) -> str:

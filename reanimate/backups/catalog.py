@@ -1,45 +1,63 @@
 """Which backups exist: those whose manifest is in the store, and no others.
 
-backups/{collection}/{id}/shard-0.snapshot     parts, first
-backups/{collection}/{id}/manifest.json        last, created once: from here on the backup exists
-backups/{collection}/{id}/unfinished.json      while it is being taken; what to sweep up if nobody finishes it
+{root}/{subject}/{id}/shard-0.snapshot     parts, first
+{root}/{subject}/{id}/manifest.json        last, created once: from here on the backup exists
+{root}/{subject}/{id}/unfinished.json      while it is being taken; what to sweep up if nobody finishes it
+{root}/{subject}/{id}/pinned-….json        marks: what has been said of it since
+
+`root` is `backups` for vector collections; every kind of backup has its own.
 """
 
 import hashlib
 import re
 import secrets
 import tempfile
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path, PurePosixPath
-from typing import TypeAlias
+from typing import Any, Generic, TypeAlias, TypeVar
 
 import obstore
 from obstore.exceptions import BaseError
 
 from reanimate.backups.blobs import ObjectStore, create_object
-from reanimate.backups.manifest import Manifest
+from reanimate.backups.keyring import Keyring
+from reanimate.backups.manifest import Link, Manifest, VectorManifest
+from reanimate.backups.marks import Mark, newest, parse_mark
+from reanimate.backups.signature import open_signed, sign
 from reanimate.errors import Damaged, NotFound, Unreachable
 
-__all__ = ["MANIFEST", "Catalog", "DamagedBackup", "Listing", "backup_prefix", "new_backup_id"]
+__all__ = [
+    "MANIFEST",
+    "ROOTS",
+    "Catalog",
+    "DamagedBackup",
+    "Listing",
+    "Published",
+    "backup_prefix",
+    "new_backup_id",
+]
 
-ROOT = "backups"
+ROOTS = ("backups", "dumps", "configs")
+"""The folders of all kinds of backups."""
 MANIFEST = "manifest.json"
 
 _PLAIN = re.compile(r"[A-Za-z0-9_.-]")
 _LONGEST_FOLDER = 120
 _LONGEST_SLUG = 40
 
+M = TypeVar("M", bound=Manifest)
+M_co = TypeVar("M_co", bound=Manifest, covariant=True)
 
 # `Catalog.list` hides the builtin inside the class.
-Manifests: TypeAlias = list[Manifest]
-Keyed: TypeAlias = list[tuple[str, str]]
+Manifests: TypeAlias = list[VectorManifest]
 Keys: TypeAlias = list[str]
 
 
 @dataclass(frozen=True)
 class DamagedBackup:
-    """A backup whose manifest cannot be used, and why."""
+    """A backup that cannot be used, and why."""
 
     id: str
     key: str
@@ -47,48 +65,108 @@ class DamagedBackup:
 
 
 @dataclass(frozen=True)
-class Listing:
-    """Everything that calls itself a backup: `manifests` newest first, and those that cannot be read."""
+class Published(Generic[M_co]):
+    """A backup that exists: its manifest, the hash of that as it is stored, and the marks beside it."""
 
-    manifests: tuple[Manifest, ...]
+    manifest: M_co
+    key: str
+    sha256: str
+    marks: tuple[Mark, ...] = ()
+
+    @property
+    def folder(self) -> str:
+        return str(PurePosixPath(self.key).parent)
+
+    @property
+    def deleted(self) -> Mark | None:
+        """The mark of one that is to be removed after its grace."""
+        return newest(self.marks, "deleted")
+
+    @property
+    def last_proof(self) -> Mark | None:
+        """The newest proof, passed or failed."""
+        return newest(self.marks, "proof-passed", "proof-failed")
+
+    @property
+    def proven_at(self) -> datetime | None:
+        """When it was last proven, if the newest proof passed."""
+        proof = self.last_proof
+        return proof.at if proof and proof.what == "proof-passed" else None
+
+
+@dataclass(frozen=True)
+class Listing:
+    """Everything that calls itself a vector backup: newest first, and those that cannot be used."""
+
+    published: tuple[Published[VectorManifest], ...]
     damaged: tuple[DamagedBackup, ...]
+
+    @property
+    def manifests(self) -> tuple[VectorManifest, ...]:
+        return tuple(one.manifest for one in self.published)
+
+
+@dataclass(frozen=True)
+class _Stored:
+    """A manifest as it was read: the document that was signed, and the hash of the stored bytes."""
+
+    document: dict[str, Any]
+    sha256: str
 
 
 class Catalog:
     """The published backups of a store. Reads manifests only, each once: a published manifest never changes.
 
-    `list`, `newest` and `get` block; call them through `asyncio.to_thread` from a loop that must not wait.
+    `listing`, `list`, `published`, `newest`, `get` and `find` block; call them through `asyncio.to_thread` from a loop
+    that must not wait. Without a keyring nothing that others have signed is trusted.
     """
 
-    def __init__(self, store: ObjectStore, scratch: Path | None = None) -> None:
+    def __init__(self, store: ObjectStore, scratch: Path | None = None, keyring: Keyring | None = None) -> None:
         self.store = store
         self.scratch = scratch or Path(tempfile.gettempdir())
         """Where files stay for a moment on their way between a server and the store."""
-        self._read: dict[tuple[str, str], Manifest | DamagedBackup] = {}
+        self.keyring = keyring or Keyring.ephemeral()
+        self._read: dict[tuple[str, str], _Stored | DamagedBackup] = {}
+
+    # -- reading ---------------------------------------------------------------------------------------------------
 
     def listing(self, collection: str | None = None) -> Listing:
-        """Return every published backup, of one collection or alias if named. Damaged ones are told, never raised.
+        """Return every vector backup, of one collection or alias if named. Damaged ones are told, never raised.
+
+        Those that are marked as deleted are not among them.
 
         Raises:
             Unreachable: the store could not be read.
         """
-        entries = [self._entry(key, version) for key, version in self._manifest_keys()]
-        manifests = [entry for entry in entries if isinstance(entry, Manifest)]
-        wanted = [entry for entry in manifests if collection is None or entry.answers_to(collection)]
-        return Listing(
-            tuple(sorted(wanted, key=lambda manifest: (manifest.taken_at, manifest.id), reverse=True)),
-            tuple(entry for entry in entries if isinstance(entry, DamagedBackup)),
-        )
+        found, damaged = self._entries(VectorManifest)
+        kept = [one for one in found if collection is None or one.manifest.answers_to(collection)]
+        return Listing(tuple(one for one in kept if not one.deleted), tuple(damaged))
+
+    def published(self, kind: type[M]) -> tuple[Published[M], ...]:
+        """Return every usable backup of a kind, newest first, deleted ones too; `Manifest` means all kinds.
+
+        Raises:
+            Unreachable: the store could not be read.
+        """
+        return tuple(self._entries(kind)[0])
+
+    def damaged(self, kind: type[Manifest] = Manifest) -> tuple[DamagedBackup, ...]:
+        """Return the backups of a kind that cannot be used, and why.
+
+        Raises:
+            Unreachable: the store could not be read.
+        """
+        return tuple(self._entries(kind)[1])
 
     def list(self, collection: str | None = None) -> Manifests:
-        """Return the manifests of all published backups, newest first.
+        """Return the manifests of all vector backups, newest first.
 
         Raises:
             Unreachable: the store could not be read.
         """
         return [*self.listing(collection).manifests]
 
-    def newest(self, collection: str) -> Manifest | None:
+    def newest(self, collection: str) -> VectorManifest | None:
         """Return the newest backup that holds points, else the newest of all, else None.
 
         Raises:
@@ -97,34 +175,34 @@ class Catalog:
         manifests = self.list(collection)
         return next((manifest for manifest in manifests if manifest.exact_count), manifests[0] if manifests else None)
 
-    def get(self, backup_id: str) -> Manifest:
-        """Return one manifest by its id.
+    def get(self, backup_id: str) -> VectorManifest:
+        """Return the manifest of one vector backup.
 
         Raises:
             NotFound: no published backup has that id.
-            Damaged: its manifest cannot be read.
+            Damaged: it cannot be used.
             Unreachable: the store could not be read.
         """
-        for key, version in self._manifest_keys():
-            if PurePosixPath(key).parent.name == backup_id:
-                entry = self._entry(key, version)
-                if isinstance(entry, DamagedBackup):
-                    raise Damaged(entry.reason)
+        return self.find(backup_id, VectorManifest).manifest
+
+    def find(self, backup_id: str, kind: type[M]) -> Published[M]:
+        """Return one backup by its id, also one that is marked as deleted.
+
+        Raises:
+            NotFound: no published backup of that kind has that id.
+            Damaged: it cannot be used.
+            Unreachable: the store could not be read.
+        """
+        found, damaged = self._entries(kind)
+        for one in damaged:
+            if one.id == backup_id:
+                raise Damaged(one.reason)
+        for entry in found:
+            if entry.manifest.id == backup_id:
                 return entry
         raise NotFound(
             f"no published backup is called {backup_id!r}", hint="`reanimate backup list` shows those there are"
         )
-
-    async def publish(self, manifest: Manifest) -> str:
-        """Write the manifest, which makes the backup exist, and return its key.
-
-        Raises:
-            Refused: a backup of that id is published already.
-            Unreachable: the store could not be written.
-        """
-        key = f"{backup_prefix(manifest.collection, manifest.id)}/{MANIFEST}"
-        await create_object(self.store, key, manifest.to_bytes())
-        return key
 
     def keys(self, under: str) -> Keys:
         """Return every key below a prefix.
@@ -132,59 +210,146 @@ class Catalog:
         Raises:
             Unreachable: the store could not be read.
         """
-        return [key for key, _ in self._objects(under)]
+        return [*self._objects(under)]
 
-    def _manifest_keys(self) -> Keyed:
-        return [(key, version) for key, version in self._objects(ROOT) if PurePosixPath(key).name == MANIFEST]
+    # -- writing ---------------------------------------------------------------------------------------------------
 
-    def _objects(self, under: str) -> Keyed:
+    async def publish(self, manifest: M) -> Published[M]:
+        """Sign and write the manifest, linked to the one before it, which makes the backup exist.
+
+        Raises:
+            Refused: a backup of that id is published already.
+            Unreachable: the store could not be written.
+        """
+        linked = manifest.model_copy(update={"previous": self._before(manifest)})
+        content = sign(linked.to_bytes(), self.keyring)
+        key = f"{backup_prefix(manifest.subject, manifest.id, _root(type(manifest)))}/{MANIFEST}"
+        await create_object(self.store, key, content)
+        return Published(linked, key, hashlib.sha256(content).hexdigest())
+
+    def _before(self, manifest: M) -> Link | None:
+        """Return the newest other backup of the same subject."""
+        for entry in self._entries(type(manifest))[0]:
+            other = entry.manifest
+            if other.subject == manifest.subject and other.id != manifest.id and other.taken_at <= manifest.taken_at:
+                return Link(id=other.id, sha256=entry.sha256)
+        return None
+
+    # -- the store -------------------------------------------------------------------------------------------------
+
+    def _entries(self, kind: type[M]) -> tuple[Sequence[Published[M]], Sequence[DamagedBackup]]:
+        """Return what is usable, newest first, and what is not."""
+        found: dict[str, Published[M]] = {}
+        damaged: list[DamagedBackup] = []
+        for root in ROOTS if kind.ROOT is None else (kind.ROOT,):
+            objects = self._objects(root)
+            marks = _by_folder(objects)
+            for key, version in objects.items():
+                if PurePosixPath(key).name != MANIFEST:
+                    continue
+                entry = self._entry(kind, key, version, marks)
+                if isinstance(entry, DamagedBackup):
+                    damaged.append(entry)
+                else:
+                    found[key] = entry
+        replaced = {one.key: one for one in _replaced(found.values())}
+        usable = [entry for entry in found.values() if entry.key not in replaced]
+        usable.sort(key=lambda entry: (entry.manifest.taken_at, entry.manifest.id), reverse=True)
+        return usable, [*damaged, *replaced.values()]
+
+    def _entry(
+        self, kind: type[M], key: str, version: str, marks: Mapping[str, tuple[Mark, ...]]
+    ) -> Published[M] | DamagedBackup:
+        stored = self._document(key, version)
+        if isinstance(stored, DamagedBackup):
+            return stored
+        folder = PurePosixPath(key).parent
+        try:
+            manifest = kind.from_document(stored.document, where=key)
+        except Damaged as error:
+            return DamagedBackup(folder.name, key, str(error))
+        if f"{backup_prefix(manifest.subject, manifest.id, folder.parts[0])}/{MANIFEST}" != key:
+            return DamagedBackup(folder.name, key, f"the manifest {key} is that of another backup, {manifest.id}")
+        beside = marks.get(str(folder), ())
+        if damage := newest(beside, "damaged"):
+            return DamagedBackup(
+                folder.name, key, f"a part was not what the manifest says when it was read {damage.at}"
+            )
+        return Published(manifest, key, stored.sha256, beside)
+
+    def _document(self, key: str, version: str) -> _Stored | DamagedBackup:
+        if (key, version) not in self._read:
+            self._read[key, version] = self._read_document(key)
+        return self._read[key, version]
+
+    def _read_document(self, key: str) -> _Stored | DamagedBackup:
+        try:
+            content = bytes(obstore.get(self.store, key).bytes())
+            document = open_signed(content, self.keyring, where=f"the manifest {key}")
+        except Damaged as error:
+            return DamagedBackup(PurePosixPath(key).parent.name, key, str(error))
+        except (BaseError, OSError) as error:
+            raise Unreachable(f"reading {key}: {error}", hint="see whether the blob store is reachable") from error
+        return _Stored(document, hashlib.sha256(content).hexdigest())
+
+    def _objects(self, under: str) -> dict[str, str]:
+        """Return key -> version of everything below a prefix."""
         try:
             pages = [*obstore.list(self.store, prefix=under)]
         except FileNotFoundError:
-            return []
+            return {}
         except (BaseError, OSError) as error:
             raise Unreachable(
                 f"listing the backups: {error}", hint="see whether the blob store is reachable"
             ) from error
-        return [(meta["path"], f"{meta['last_modified']}:{meta['size']}") for page in pages for meta in page]
-
-    def _entry(self, key: str, version: str) -> Manifest | DamagedBackup:
-        if (key, version) not in self._read:
-            self._read[key, version] = self._read_entry(key)
-        return self._read[key, version]
-
-    def _read_entry(self, key: str) -> Manifest | DamagedBackup:
-        backup_id = PurePosixPath(key).parent.name
-        try:
-            manifest = Manifest.from_bytes(bytes(obstore.get(self.store, key).bytes()), where=key)
-        except Damaged as error:
-            return DamagedBackup(backup_id, key, str(error))
-        except (BaseError, OSError) as error:
-            raise Unreachable(f"reading {key}: {error}", hint="see whether the blob store is reachable") from error
-        if f"{backup_prefix(manifest.collection, manifest.id)}/{MANIFEST}" != key:
-            return DamagedBackup(backup_id, key, f"the manifest {key} is that of another backup, {manifest.id}")
-        return manifest
+        return {meta["path"]: f"{meta['last_modified']}:{meta['size']}" for page in pages for meta in page}
 
 
-def backup_prefix(collection: str, backup_id: str) -> str:
-    """Return the folder of one backup. Collection names may hold anything; keys stay plain."""
-    return f"{ROOT}/{_folder(collection)}/{backup_id}"
+def _by_folder(keys: Iterable[str]) -> dict[str, tuple[Mark, ...]]:
+    folders: dict[str, list[Mark]] = {}
+    for key in keys:
+        if mark := parse_mark(key):
+            folders.setdefault(str(PurePosixPath(key).parent), []).append(mark)
+    return {folder: tuple(marks) for folder, marks in folders.items()}
 
 
-def new_backup_id(collection: str, now: datetime) -> str:
-    """Return an id that sorts by time and names the collection: `20261123T013000Z-kb-1a2b`."""
-    slug = re.sub(r"[^A-Za-z0-9_-]+", "_", collection)[:_LONGEST_SLUG]
+def _replaced(entries: Iterable[Published[M]]) -> list[DamagedBackup]:
+    """Find manifests that are not those which their successors were linked to: rightly signed, and put there since."""
+    by_id = {entry.manifest.id: entry for entry in entries}
+    found = []
+    for entry in by_id.values():
+        link = entry.manifest.previous
+        before = by_id.get(link.id) if link else None
+        if link and before and before.sha256 != link.sha256:
+            reason = f"the manifest {before.key} is not the one that was there when {entry.manifest.id} was published"
+            found.append(DamagedBackup(before.manifest.id, before.key, reason))
+    return found
+
+
+def _root(kind: type[Manifest]) -> str:
+    assert kind.ROOT is not None  # only manifests of one kind are published
+    return kind.ROOT
+
+
+def backup_prefix(subject: str, backup_id: str, root: str = "backups") -> str:
+    """Return the folder of one backup. Names of subjects may hold anything; keys stay plain."""
+    return f"{root}/{_folder(subject)}/{backup_id}"
+
+
+def new_backup_id(subject: str, now: datetime) -> str:
+    """Return an id that sorts by time and names the subject: `20261123T013000Z-kb-1a2b`."""
+    slug = re.sub(r"[^A-Za-z0-9_-]+", "_", subject)[:_LONGEST_SLUG]
     return f"{now:%Y%m%dT%H%M%SZ}-{slug}-{secrets.token_hex(2)}"
 
 
-def _folder(collection: str) -> str:
+def _folder(subject: str) -> str:
     encoded = "".join(
         character if _PLAIN.fullmatch(character) and not (at == 0 and character == ".") else _escaped(character)
-        for at, character in enumerate(collection)
+        for at, character in enumerate(subject)
     )
     if len(encoded) <= _LONGEST_FOLDER:
         return encoded
-    return f"{encoded[:80]}={hashlib.sha256(collection.encode()).hexdigest()[:32]}"
+    return f"{encoded[:80]}={hashlib.sha256(subject.encode()).hexdigest()[:32]}"
 
 
 def _escaped(character: str) -> str:

@@ -1,29 +1,35 @@
 """What a backup says of itself: everything needed to restore it and to tell whether the restore is right."""
 
-import hashlib
 import re
 from datetime import datetime
-from typing import Any
+from typing import Any, ClassVar, Literal, Self
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from reanimate.errors import Damaged
 
 __all__ = [
     "SCHEMA_VERSION",
+    "Embedding",
     "GoldenHit",
     "GoldenQuery",
+    "Kind",
+    "Link",
     "LiveCounts",
     "Manifest",
     "Part",
     "Sentinel",
     "Server",
+    "ShardPart",
+    "VectorManifest",
     "base_name",
     "restore_name",
     "seed_name",
 ]
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+
+Kind = Literal["vector", "postgres", "config"]
 
 _SUFFIX = re.compile(r"-[rs]\d{14}$")
 
@@ -48,18 +54,48 @@ class _Part(BaseModel):
 
 
 class Server(_Part):
-    """What `GET /` of the source said."""
+    """What the source said it is: `GET /` of a vector server, `server_version` of a database."""
 
     title: str
     version: str
 
 
 class Part(_Part):
-    """One shard's snapshot in the blob store."""
+    """One file of a backup. `size` and `sha256` are the file's own, whatever was done to it for the store."""
+
+    name: str
+    """Unique in its backup: `shard-0.snapshot`, `agent.dump`."""
+    blob: str
+    """Its key in the repository."""
+    size: int = Field(ge=0)
+    sha256: str
+    stored_size: int = Field(ge=0)
+    stored_sha256: str
+    packing: tuple[str, ...] = ()
+    """What was done to it, in order: `zstd`, `age`; nothing when it is stored as it is."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _stored_as_it_is(cls, given: Any) -> Any:
+        """Complete a part that was stored as it is."""
+        if not isinstance(given, dict):
+            return given
+        completed = {"stored_size": given.get("size"), "stored_sha256": given.get("sha256"), **given}
+        return {"name": str(given.get("blob", "")).rsplit("/", 1)[-1], **completed}
+
+
+class ShardPart(Part):
+    """One shard's snapshot."""
 
     shard_id: int
-    blob: str
-    size: int
+    shard_key: str | int | None = None
+    """Of a collection whose shards are chosen by keys."""
+
+
+class Link(_Part):
+    """The backup before this one, by the hash of its manifest as it is stored."""
+
+    id: str
     sha256: str
 
 
@@ -92,29 +128,35 @@ class LiveCounts(_Part):
     after: int
 
 
+class Embedding(_Part):
+    """Which model made the vectors: those of another one are of no use, whatever their dimension."""
+
+    model: str
+    dimension: int
+
+
 class Manifest(_Part):
-    """The description of one published backup. Its presence in the store is what makes the backup exist."""
+    """The description of one published backup, of whatever kind. Its presence in the store makes the backup exist."""
+
+    ROOT: ClassVar[str | None] = None
+    """The folder of this kind in a repository."""
 
     schema_version: int = SCHEMA_VERSION
+    kind: Kind
     id: str
-    collection: str
-    """The collection itself, also when the backup was asked for by alias."""
-    asked_as: str
-    aliases: list[str]
+    subject: str
+    """What it is a backup of: a collection, a database, a set of files."""
     target: str
-    server: Server
-    tool_version: str
+    """Where it was taken: the name of a target or database in the settings."""
     taken_at: AwareDatetime
-    config: dict[str, Any]
-    payload_schema: dict[str, dict[str, Any]]
-    exact_count: int = Field(ge=0)
-    """Points in the snapshot, counted in the snapshot."""
-    live: LiveCounts
-    parts: list[Part]
-    sentinels: list[Sentinel]
-    golden: list[GoldenQuery]
-    gateway_totals: dict[str, int] | None = None
-    """Writes that gateways had acknowledged at that moment, by the name they were sent to, if they were asked."""
+    tool_version: str
+    parts: tuple[Part, ...]
+    previous: Link | None = None
+    """The backup of the same subject before this one, as it was when this one was published."""
+    recovery_point: str | None = None
+    """The id of the recovery point that it was taken for."""
+    base: str | None = None
+    """The id of the full backup without which this one, which holds only what has changed since, is nothing."""
     warnings: list[str] = []
 
     @property
@@ -123,9 +165,69 @@ class Manifest(_Part):
         return sum(part.size for part in self.parts)
 
     @property
-    def sha256(self) -> str:
-        """SHA-256 of the manifest as it is stored."""
-        return hashlib.sha256(self.to_bytes()).hexdigest()
+    def stored_bytes(self) -> int:
+        """Bytes of all parts as they are in the store."""
+        return sum(part.stored_size for part in self.parts)
+
+    def to_bytes(self) -> bytes:
+        """Return it as JSON, without the signature that it is stored with."""
+        return self.model_dump_json(indent=1).encode()
+
+    @classmethod
+    def from_document(cls, document: dict[str, Any], *, where: str) -> Self:
+        """Read a stored manifest whose signature has been checked.
+
+        Raises:
+            Damaged: fields missing or wrong, or written by a newer version of this tool.
+        """
+        version = document.get("schema_version")
+        if isinstance(version, int) and version > SCHEMA_VERSION:
+            raise Damaged(
+                f"the manifest {where} has schema {version}, this version reads up to {SCHEMA_VERSION}",
+                hint="upgrade reanimate",
+            )
+        try:
+            return cls.model_validate(document)
+        except ValidationError as error:
+            problem = error.errors()[0]
+            place = ".".join(str(part) for part in problem["loc"]) or "the file"
+            raise Damaged(f"the manifest {where} cannot be read: {place}: {problem['msg']}") from None
+
+
+class VectorManifest(Manifest):
+    """A backup of a vector collection."""
+
+    ROOT = "backups"
+
+    kind: Literal["vector"] = "vector"
+    parts: tuple[ShardPart, ...]
+    collection: str
+    """The collection itself, also when the backup was asked for by alias."""
+    asked_as: str
+    aliases: list[str]
+    server: Server
+    config: dict[str, Any]
+    payload_schema: dict[str, dict[str, Any]]
+    shard_keys: list[str | int] = []
+    """Of a collection whose shards are chosen by keys."""
+    embedding: Embedding | None = None
+    exact_count: int = Field(ge=0)
+    """Points in the snapshot, counted in the snapshot."""
+    ids_sha256: str | None = None
+    """Over all ids in the snapshot; see `hashing.ids_hash`."""
+    live: LiveCounts
+    sentinels: list[Sentinel]
+    golden: list[GoldenQuery]
+    index_recall: float | None = None
+    """Recall of the golden queries through the snapshot's own index when the backup was taken."""
+    gateway_totals: dict[str, int] | None = None
+    """Writes that gateways had acknowledged at that moment, by the name they were sent to, if they were asked."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_a_collection(cls, given: Any) -> Any:
+        """The subject is the collection; manifests of schema 1 did not say so."""
+        return {"subject": given.get("collection"), **given} if isinstance(given, dict) else given
 
     @property
     def entry_name(self) -> str:
@@ -135,27 +237,3 @@ class Manifest(_Part):
     def answers_to(self, name: str) -> bool:
         """Say whether this is a backup of that collection or alias, or of an earlier restore of it."""
         return name in (self.collection, self.asked_as, *self.aliases) or base_name(name) == base_name(self.collection)
-
-    def to_bytes(self) -> bytes:
-        """Return the JSON that is stored."""
-        return self.model_dump_json(indent=1).encode()
-
-    @classmethod
-    def from_bytes(cls, content: bytes, *, where: str) -> "Manifest":
-        """Read a stored manifest.
-
-        Raises:
-            Damaged: not JSON, fields missing, or written by a newer version of this tool.
-        """
-        try:
-            manifest = cls.model_validate_json(content)
-        except ValidationError as error:
-            problem = error.errors()[0]
-            place = ".".join(str(part) for part in problem["loc"]) or "the file"
-            raise Damaged(f"the manifest {where} cannot be read: {place}: {problem['msg']}") from None
-        if manifest.schema_version > SCHEMA_VERSION:
-            raise Damaged(
-                f"the manifest {where} has schema {manifest.schema_version}, this version reads up to {SCHEMA_VERSION}",
-                hint="upgrade reanimate",
-            )
-        return manifest

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from reanimate.backups.comparison import Tally, check_own_point, count_points, tally
-from reanimate.backups.manifest import Manifest, base_name
+from reanimate.backups.manifest import VectorManifest, base_name
 from reanimate.errors import NotFound
 from reanimate.vector.config import dense_vectors, payload_schema, schema_differences, vector_differences
 from reanimate.vector.server import VectorServer
@@ -64,7 +64,7 @@ def losses(report: DataReport, role: str) -> tuple[Finding, ...]:
     )
 
 
-async def probe_data(server: VectorServer, manifest: Manifest, min_count_ratio: float) -> DataReport:
+async def probe_data(server: VectorServer, manifest: VectorManifest, min_count_ratio: float) -> DataReport:
     """Look through the alias that readers use whether what was backed up is there.
 
     The live data moves on after a backup, so less than all must match: the count and the presence of sentinels by
@@ -81,7 +81,7 @@ async def probe_data(server: VectorServer, manifest: Manifest, min_count_ratio: 
     return DataReport(server.name, manifest.collection, all(finding.ok for finding in findings), tuple(findings))
 
 
-async def _findings(server: VectorServer, name: str, manifest: Manifest, ratio: float) -> list[Finding]:
+async def _findings(server: VectorServer, name: str, manifest: VectorManifest, ratio: float) -> list[Finding]:
     info = await server.info(name)
     count, _ = await count_points(server, name)
     aliases = await server.aliases()
@@ -137,7 +137,7 @@ def judge_sentinels(counted: Tally, ratio: float, anew: bool) -> Finding:
     )
 
 
-async def _known_query(server: VectorServer, name: str, manifest: Manifest, counted: Tally) -> list[Finding]:
+async def _known_query(server: VectorServer, name: str, manifest: VectorManifest, counted: Tally) -> list[Finding]:
     """Ask for the neighbours of a stored vector whose point is unchanged: the point itself must be among them."""
     unchanged = set(counted.same)
     golden = next((query for query in manifest.golden if query.point in unchanged), None)
@@ -152,7 +152,7 @@ async def _known_query(server: VectorServer, name: str, manifest: Manifest, coun
     ]
 
 
-def _judge_aliases(manifest: Manifest, aliases: Mapping[str, str]) -> Finding:
+def _judge_aliases(manifest: VectorManifest, aliases: Mapping[str, str]) -> Finding:
     lost = [alias for alias in manifest.aliases if alias not in aliases]
     expected = ", ".join(manifest.aliases) or "none"
     detail = f"missing: {', '.join(lost)}" if lost else ""

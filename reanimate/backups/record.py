@@ -4,8 +4,8 @@ from datetime import datetime
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from reanimate.backups.catalog import MANIFEST, backup_prefix
-from reanimate.backups.manifest import Manifest
+from reanimate.backups.catalog import Published
+from reanimate.backups.manifest import Kind, Manifest
 from reanimate.clock import ensure_utc
 from reanimate.db.tables import Backup
 from reanimate.errors import NotFound
@@ -14,12 +14,20 @@ __all__ = ["failed", "published", "started"]
 
 
 async def started(
-    session: AsyncSession, backup_id: str, *, subject: str, target: str, trigger: str, now: datetime
+    session: AsyncSession,
+    backup_id: str,
+    *,
+    subject: str,
+    target: str,
+    trigger: str,
+    now: datetime,
+    kind: Kind = "vector",
 ) -> None:
     """Record that a backup begins. `subject` is what was asked for, `trigger` who asked: schedule, cli, flow."""
     session.add(
         Backup(
             id=backup_id,
+            kind=kind,
             subject=subject,
             target=target,
             state="running",
@@ -30,20 +38,24 @@ async def started(
     await session.flush()
 
 
-async def published(session: AsyncSession, manifest: Manifest, *, now: datetime) -> None:
+async def published(session: AsyncSession, backup: Published[Manifest], *, repository: str, now: datetime) -> None:
     """Record that it is in the store and complete.
 
     Raises:
         NotFound: `started` was never recorded.
     """
+    manifest = backup.manifest
     row = await _row(session, manifest.id)
     row.state = "published"
-    row.subject = manifest.collection
+    row.subject = manifest.subject
     row.ended_at = ensure_utc(now)
-    row.manifest_key = f"{backup_prefix(manifest.collection, manifest.id)}/{MANIFEST}"
-    row.manifest_sha256 = manifest.sha256
+    row.repository = repository
+    row.base_id = manifest.base
+    row.recovery_point = manifest.recovery_point
+    row.manifest_key = backup.key
+    row.manifest_sha256 = backup.sha256
     row.size_bytes = manifest.size_bytes
-    row.exact_count = manifest.exact_count
+    row.exact_count = getattr(manifest, "exact_count", None)
     row.error = None
     await session.flush()
 

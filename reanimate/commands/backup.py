@@ -7,16 +7,16 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from reanimate.backups.blobs import open_store
 from reanimate.backups.catalog import Catalog, DamagedBackup, Listing
-from reanimate.backups.manifest import Manifest
+from reanimate.backups.manifest import VectorManifest
+from reanimate.backups.repositories import named, open_repositories
 from reanimate.bootstrap import open_services
 from reanimate.clock import utcnow
 from reanimate.commands.output import JsonFlag, err, fail, out, print_json, run
 from reanimate.commands.progress import Report, progress_bars
 from reanimate.config import load_settings
 from reanimate.errors import ReanimateError
-from reanimate.protection import back_up, seed_replicas
+from reanimate.protection.backups import back_up, seed_replicas
 
 __all__ = ["app"]
 
@@ -46,7 +46,9 @@ def run_backup(
         out.print(f"loaded into {escape(name)} as {escape(loaded)} and verified")
 
 
-async def _run(collection: str, target: str | None, copy: bool, report: Report) -> tuple[Manifest, dict[str, str]]:
+async def _run(
+    collection: str, target: str | None, copy: bool, report: Report
+) -> tuple[VectorManifest, dict[str, str]]:
     async with open_services() as services:
         name = target or services.settings.vector.primary.name
         manifest = await back_up(services, collection, target=name, trigger="command", on_progress=report)
@@ -102,7 +104,7 @@ def show_backup(
     out.print(table)
 
 
-def _details(manifest: Manifest) -> dict[str, str]:
+def _details(manifest: VectorManifest) -> dict[str, str]:
     live = manifest.live
     return {
         "id": manifest.id,
@@ -122,8 +124,7 @@ def _details(manifest: Manifest) -> dict[str, str]:
 
 
 def _catalog() -> Catalog:
-    settings = load_settings()
-    return Catalog(open_store(settings), settings.home / "tmp")
+    return named(open_repositories(load_settings()), None).catalog
 
 
 def _listing(collection: str | None) -> Listing:
@@ -133,7 +134,7 @@ def _listing(collection: str | None) -> Listing:
         raise fail(error) from None
 
 
-def _row(manifest: Manifest) -> dict[str, Any]:
+def _row(manifest: VectorManifest) -> dict[str, Any]:
     return {
         "id": manifest.id,
         "collection": manifest.collection,

@@ -8,16 +8,16 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from reanimate.backups.aliases import AliasSwitch, undo_switch
 from reanimate.backups.comparison import count_points
-from reanimate.backups.plan import RestorePlan, plan_restore
-from reanimate.backups.restore import Restored, restore_and_switch
-from reanimate.backups.switched import SwitchNote, keep_switch, last_switch
 from reanimate.bootstrap import Services, open_services
 from reanimate.clock import utcnow
 from reanimate.commands.output import JsonFlag, err, out, print_json, run
 from reanimate.commands.progress import Report, progress_bars
 from reanimate.errors import InputInvalid, NotFound
+from reanimate.restores.aliases import AliasSwitch, undo_switch
+from reanimate.restores.plan import RestorePlan, plan_restore
+from reanimate.restores.restore import Restored, restore_and_switch
+from reanimate.restores.switched import SwitchNote, keep_switch, last_switch
 
 __all__ = ["app"]
 

@@ -35,6 +35,10 @@ __all__ = [
     "Incident",
     "IncidentFault",
     "Outbox",
+    "PartRead",
+    "Proof",
+    "Restore",
+    "Slot",
     "StepRecord",
     "SwitchLedger",
     "TimelineEntry",
@@ -278,18 +282,92 @@ class Backup(Base):
     __tablename__ = "backups"
 
     id: Mapped[str] = mapped_column(primary_key=True)
-    kind: Mapped[str] = mapped_column(default="qdrant")
+    kind: Mapped[str] = mapped_column(default="vector")
     subject: Mapped[str]
     """The collection."""
     target: Mapped[str]
     state: Mapped[str]  # running, published, failed
     started_at: Mapped[datetime]
     ended_at: Mapped[datetime | None]
+    repository: Mapped[str | None]
+    base_id: Mapped[str | None]
+    """Of one that holds changes only: the full backup that it builds on."""
+    recovery_point: Mapped[str | None]
     manifest_key: Mapped[str | None]
     manifest_sha256: Mapped[str | None]
     size_bytes: Mapped[int | None] = mapped_column(BigInteger)
     exact_count: Mapped[int | None] = mapped_column(BigInteger)
     trigger: Mapped[str]
+    error: Mapped[str | None]
+
+
+class Proof(Base):
+    """One attempt to prove a backup. The signed evidence itself lies beside the backup."""
+
+    __tablename__ = "proofs"
+    __table_args__ = (Index("ix_proofs_backup", "backup_id", "started_at"),)
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    repository: Mapped[str]
+    backup_id: Mapped[str]
+    kind: Mapped[str]
+    subject: Mapped[str]
+    target: Mapped[str]
+    """Where it was restored to."""
+    trigger: Mapped[str]
+    state: Mapped[str]  # running, passed, failed (the backup is not right), error (nothing is known)
+    started_at: Mapped[datetime]
+    ended_at: Mapped[datetime | None]
+    expires_at: Mapped[datetime | None]
+    took_s: Mapped[float | None]
+    checks: Mapped[list[Any]] = mapped_column(JSONB, default=list)
+    error: Mapped[str | None]
+
+
+class PartRead(Base):
+    """When a stored part was last read again, whole, and what came of it."""
+
+    __tablename__ = "part_reads"
+
+    repository: Mapped[str] = mapped_column(primary_key=True)
+    key: Mapped[str] = mapped_column(primary_key=True)
+    read_at: Mapped[datetime]
+    ok: Mapped[bool]
+    found: Mapped[str | None]
+
+
+class Slot(Base):
+    """One time at which a schedule was due, and who took it: whoever inserts the row runs it, and nobody else."""
+
+    __tablename__ = "slots"
+
+    schedule: Mapped[str] = mapped_column(primary_key=True)
+    due_at: Mapped[datetime] = mapped_column(primary_key=True)
+    claimed_at: Mapped[datetime]
+    lease_until: Mapped[datetime]
+    owner: Mapped[str]
+    state: Mapped[str]  # running, done, failed
+    ended_at: Mapped[datetime | None]
+    error: Mapped[str | None]
+
+
+class Restore(Base):
+    """One restore, of whatever kind, and how long it took: the next plan tells."""
+
+    __tablename__ = "restores"
+    __table_args__ = (Index("ix_restores_subject", "kind", "subject", "started_at"),)
+
+    id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
+    kind: Mapped[str]
+    subject: Mapped[str]
+    backup_id: Mapped[str]
+    target: Mapped[str]
+    new_name: Mapped[str]
+    state: Mapped[str]  # running, done, failed, undone
+    started_at: Mapped[datetime]
+    ended_at: Mapped[datetime | None]
+    took_s: Mapped[float | None]
+    size_bytes: Mapped[int | None] = mapped_column(BigInteger)
     error: Mapped[str | None]
 
 

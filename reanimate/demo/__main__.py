@@ -28,7 +28,7 @@ from reanimate.incidents.lifecycle import State
 from reanimate.incidents.views import incident_list, incident_view
 from reanimate.incidents.wording import duration
 from reanimate.logs import log_to_stderr
-from reanimate.protection import back_up, seed_replicas
+from reanimate.protection.backups import back_up, seed_replicas
 
 __all__ = ["main"]
 

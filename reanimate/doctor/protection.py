@@ -5,8 +5,8 @@ import secrets
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 
-from reanimate.backups.blobs import create_object, open_store, read_object, remove_objects
-from reanimate.backups.catalog import Catalog
+from reanimate.backups.blobs import create_object, read_object, remove_objects
+from reanimate.backups.repositories import Repository, open_repositories
 from reanimate.clock import utcnow
 from reanimate.config import Settings
 from reanimate.doctor.finding import Finding, fail, ok, warn
@@ -39,21 +39,30 @@ def arrangement_findings(settings: Settings) -> Iterator[Finding]:
 
 
 async def store_findings(settings: Settings) -> list[Finding]:
-    """Return findings about the blob store, tried by writing, reading and deleting a small object, and its backups."""
-    if settings.backups.store is None and not settings.home.exists():
-        return []  # looking makes nothing: the folder comes with the home directory
-    where = settings.backups.store or f"{settings.home / 'blobs'}"
+    """Return findings about every repository, tried by writing and reading a small object, and about its backups."""
+    if not settings.home.exists():
+        return []  # looking makes nothing: folder and keys come with the home directory
+    try:
+        repositories = await asyncio.to_thread(open_repositories, settings)
+    except ReanimateError as error:
+        return [fail("repositories", str(error), error.hint or "check [backups]")]
+    found = [await _repository_findings(repository) for repository in repositories.values()]
+    return [finding for findings in found for finding in findings]
+
+
+async def _repository_findings(repository: Repository) -> list[Finding]:
+    """Return findings about one repository."""
+    what, where, store = f"repository {repository.name}", repository.url, repository.catalog.store
     key, content = f"doctor/{secrets.token_hex(8)}", secrets.token_bytes(64)
     try:
-        store = await asyncio.to_thread(open_store, settings)
         await create_object(store, key, content)
         same = await read_object(store, key) == content
         await remove_objects(store, [key])
         if not same:
-            return [fail("blob store", f"{where} gives back other bytes than it was given", "use another store")]
-        listing = await asyncio.to_thread(Catalog(store).listing)
+            return [fail(what, f"{where} gives back other bytes than it was given", "use another store")]
+        listing = await asyncio.to_thread(repository.catalog.listing)
     except ReanimateError as error:
-        return [fail("blob store", str(error), error.hint or "check backups.store and its credentials")]
+        return [fail(what, str(error), error.hint or "check its URL and credentials")]
     damaged = [
         fail(f"backup {backup.id}", f"damaged: {backup.reason}", "take a new backup; restores pass this one over")
         for backup in listing.damaged
@@ -61,7 +70,7 @@ async def store_findings(settings: Settings) -> list[Finding]:
     newest: dict[str, datetime] = {}
     for manifest in listing.manifests:  # newest first
         newest.setdefault(manifest.collection, manifest.taken_at)
-    return [ok("blob store", f"{where} can be written and read"), *damaged, *_backups(newest)]
+    return [ok(what, f"{where} can be written and read"), *damaged, *_backups(newest)]
 
 
 def _backups(newest: dict[str, datetime]) -> Iterator[Finding]:

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 
-from reanimate.backups.manifest import Manifest
+from reanimate.backups.manifest import VectorManifest
 from reanimate.backups.probe import Finding, losses, probe_data
 from reanimate.bootstrap import Services
 from reanimate.errors import ReanimateError
@@ -13,10 +13,10 @@ from reanimate.vector.probes import probe_liveness
 __all__ = ["expected_manifests", "look", "look_at", "names_of"]
 
 
-def expected_manifests(services: Services) -> list[Manifest]:
+def expected_manifests(services: Services) -> list[VectorManifest]:
     """Return the newest backup that holds points, of every protected collection: what must be there."""
     wanted = set(services.settings.vector.collections)
-    newest: dict[str, Manifest] = {}
+    newest: dict[str, VectorManifest] = {}
     for manifest in services.catalog.list():
         if wanted and not wanted & {manifest.collection, *manifest.aliases}:
             continue
@@ -25,17 +25,17 @@ def expected_manifests(services: Services) -> list[Manifest]:
     return list(newest.values())
 
 
-def _lineage(manifest: Manifest) -> str:
+def _lineage(manifest: VectorManifest) -> str:
     """One knowledge base keeps its alias while restores give its collection new names."""
     return min(manifest.aliases) if manifest.aliases else manifest.collection
 
 
-def names_of(manifest: Manifest) -> list[str]:
+def names_of(manifest: VectorManifest) -> list[str]:
     """Return every name by which an agent may reach a backed-up collection: its aliases, then its own."""
     return [*sorted(manifest.aliases), manifest.collection]
 
 
-async def look_at(services: Services, target: str, manifests: Sequence[Manifest] | None = None) -> TargetProbe:
+async def look_at(services: Services, target: str, manifests: Sequence[VectorManifest] | None = None) -> TargetProbe:
     """Look at one target now: does it answer, and is the data there that was backed up? Never raises."""
     configured = services.settings.vector.target(target)
     server = services.vector(target)

@@ -12,8 +12,7 @@ import httpx
 from aiohttp import web
 
 from reanimate.addresses import Addresses
-from reanimate.backups.blobs import open_store
-from reanimate.backups.catalog import Catalog
+from reanimate.backups.repositories import open_repositories
 from reanimate.clock import utcnow
 from reanimate.config import Settings, load_settings
 from reanimate.errors import ConfigInvalid, ReanimateError
@@ -53,7 +52,8 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
         outbox = Outbox(directory / "outbox", f"{addresses.web}/alerts/cloudevents", secrets.intake_token)
         desk = Desk(directory, outbox)
         desk.load(utcnow())
-        expectations = Expectations(Catalog(open_store(settings)), settings.vector.collections)
+        catalog = next(iter(open_repositories(settings).values())).catalog
+        expectations = Expectations(catalog, settings.vector.collections)
         watch = assemble(settings, addresses, directory, prober, desk, outbox, expectations, http)
         await stack.enter_async_context(listening(watch, secrets.control_key, addresses.watch))
         log.info("watching %s", ", ".join(watch.vigils))

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from reanimate.backups.manifest import Manifest
+from reanimate.backups.manifest import VectorManifest
 from reanimate.backups.probe import DataReport, probe_data
 from reanimate.clock import utcnow
 from reanimate.errors import ReanimateError, Refused, ServerFailed
@@ -31,7 +31,7 @@ class WatchedCollection:
     """One collection on one target, by the name readers use."""
 
     name: str
-    manifest: Manifest
+    manifest: VectorManifest
     standing: DataStanding = field(default_factory=DataStanding)
     outcome: DataOutcome | None = None
     report: DataReport | None = None

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterable
 
 from reanimate.backups.catalog import Catalog
-from reanimate.backups.manifest import Manifest
+from reanimate.backups.manifest import VectorManifest
 from reanimate.errors import ReanimateError
 
 __all__ = ["Expectations", "expected"]
@@ -17,7 +17,7 @@ REFRESH_S = 30.0
 LONGEST_WAIT_S = 2.0
 
 
-def expected(manifests: Iterable[Manifest], protected: Iterable[str]) -> dict[str, Manifest]:
+def expected(manifests: Iterable[VectorManifest], protected: Iterable[str]) -> dict[str, VectorManifest]:
     """Pick what must be there now: the newest non-empty manifest for each name that readers use.
 
     An older backup of the same collection, or of one that the same alias led to, is history and expects nothing.
@@ -26,7 +26,7 @@ def expected(manifests: Iterable[Manifest], protected: Iterable[str]) -> dict[st
         protected: collections or aliases to look after; empty means every one that has a backup.
     """
     wanted = tuple(protected)
-    found: dict[str, Manifest] = {}
+    found: dict[str, VectorManifest] = {}
     for manifest in sorted(manifests, key=lambda one: one.taken_at, reverse=True):
         names = (manifest.collection, *manifest.aliases)
         history = any(newer.answers_to(name) for newer in found.values() for name in names)
@@ -45,7 +45,7 @@ class Expectations:
         self._underway: asyncio.Task[None] | None = None
         self.asked_at = float("-inf")
         """When the last reading began, in seconds of the monotonic clock."""
-        self.current: dict[str, Manifest] = {}
+        self.current: dict[str, VectorManifest] = {}
         self.loaded = False
         """Whether the catalog was ever read."""
         self.error: str | None = None

@@ -23,7 +23,7 @@ from reanimate.config import Settings, load_settings
 from reanimate.deathsig import die_with_parent
 from reanimate.demo.agent import Agent
 from reanimate.demo.knowledge import DIMENSION, Passage, embed
-from reanimate.protection import back_up, seed_replicas
+from reanimate.protection.backups import back_up, seed_replicas
 from reanimate.supervisor.journal import PartState, SystemState, read_journal, summarize
 
 ALIAS = "kb"

@@ -16,7 +16,7 @@ from sqlalchemy import select
 
 from reanimate.backups.backup import take_backup
 from reanimate.backups.catalog import MANIFEST, Catalog
-from reanimate.backups.manifest import Manifest
+from reanimate.backups.signature import sign
 from reanimate.db.tables import Outbox
 from reanimate.errors import NotFound
 from reanimate.incidents import faults
@@ -94,12 +94,23 @@ async def _other_data(rig: Rig) -> AsyncIterator[None]:
     """The backup's part is another collection's, sound and with as many points, and its manifest carries its hash."""
     elsewhere = rig.services.settings.home / "elsewhere"
     store = LocalStore(prefix=elsewhere, mkdir=True)
-    theirs = (await take_backup(rig.primary, OTHER, Catalog(store, rig.services.catalog.scratch))).parts[0]
-    manifest = Manifest.from_bytes(rig.stored(MANIFEST).read_bytes(), where="the store")
-    ours = manifest.parts[0].model_copy(update={"size": theirs.size, "sha256": theirs.sha256})
-    lying = manifest.model_copy(update={"parts": [ours]})
+    theirs = (
+        await take_backup(
+            rig.primary, OTHER, Catalog(store, rig.services.catalog.scratch, rig.services.catalog.keyring)
+        )
+    ).parts[0]
+    manifest = rig.services.catalog.get(rig.stored(MANIFEST).parent.name)
+    ours = manifest.parts[0].model_copy(
+        update={
+            **{name: getattr(theirs, name) for name in ("size", "sha256", "stored_size", "stored_sha256", "packing")}
+        }
+    )
+    lying = manifest.model_copy(update={"parts": (ours,)})
     async with _changed(
-        {rig.stored(PART): (elsewhere / theirs.blob).read_bytes(), rig.stored(MANIFEST): lying.to_bytes()}
+        {
+            rig.stored(PART): (elsewhere / theirs.blob).read_bytes(),
+            rig.stored(MANIFEST): sign(lying.to_bytes(), rig.services.catalog.keyring),
+        }
     ):
         yield
 

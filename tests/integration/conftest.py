@@ -9,6 +9,8 @@ from obstore.store import LocalStore
 from qdrant_servers import CleanServer, server_at, start_servers
 
 from reanimate.backups.catalog import Catalog
+from reanimate.backups.keyring import Keyring
+from reanimate.config import BackupSettings
 
 
 @pytest.fixture(scope="session")
@@ -47,4 +49,5 @@ async def replica(vector_urls: list[str], vector_http: httpx.AsyncClient) -> Asy
 @pytest.fixture
 def catalog(tmp_path: Path) -> Catalog:
     """An empty catalog in a folder."""
-    return Catalog(LocalStore(prefix=tmp_path / "blobs", mkdir=True), tmp_path / "scratch")
+    keyring = Keyring.load_or_create(tmp_path, BackupSettings())
+    return Catalog(LocalStore(prefix=tmp_path / "blobs", mkdir=True), tmp_path / "scratch", keyring)

@@ -26,7 +26,7 @@ from reanimate.clock import utcnow
 from reanimate.db.engine import engine_for, sessions_of
 from reanimate.db.tables import Backup
 from reanimate.errors import Busy, Damaged, NotFound, ReanimateError, Unreachable
-from reanimate.protection import take_recorded_backup
+from reanimate.protection.backups import take_recorded_backup
 from reanimate.vector.snapshots import create_shard_snapshot, list_shard_snapshots
 from reanimate.vector.transfers import TransferLimits
 

@@ -15,19 +15,9 @@ import pytest
 from faulty_proxy import Fault, proxied
 from qdrant_servers import KEY, NOWHERE, CleanServer, fill, points, server_at
 
-from reanimate.backups.aliases import AliasSwitch, switch_aliases, undo_switch
 from reanimate.backups.backup import take_backup
 from reanimate.backups.catalog import Catalog
-from reanimate.backups.manifest import Manifest, Sentinel
-from reanimate.backups.restore import (
-    RestoreOptions,
-    discard,
-    new_collection_name,
-    restore,
-    restore_and_switch,
-    verify,
-)
-from reanimate.backups.seed import seed
+from reanimate.backups.manifest import Sentinel, VectorManifest
 from reanimate.clock import utcnow
 from reanimate.errors import (
     Damaged,
@@ -39,18 +29,28 @@ from reanimate.errors import (
     Unreachable,
     VerificationFailed,
 )
+from reanimate.restores.aliases import AliasSwitch, switch_aliases, undo_switch
+from reanimate.restores.restore import (
+    RestoreOptions,
+    discard,
+    new_collection_name,
+    restore,
+    restore_and_switch,
+    verify,
+)
+from reanimate.restores.seed import seed
 from reanimate.vector.transfers import TransferLimits
 
 QUICK = RestoreOptions(transfer=TransferLimits(attempts=2, stall_s=1.0, first_wait_s=0.01, apply_s=30.0))
 
 
-async def _backed_up(primary: CleanServer, catalog: Catalog, count: int = 400) -> Manifest:
+async def _backed_up(primary: CleanServer, catalog: Catalog, count: int = 400) -> VectorManifest:
     """Fill a collection with an alias, and back it up."""
     await fill(primary.server, primary.name(), count, alias=primary.name("alias"))
     return await take_backup(primary.server, primary.name("alias"), catalog)
 
 
-def _new(manifest: Manifest) -> str:
+def _new(manifest: VectorManifest) -> str:
     return new_collection_name(manifest.collection, utcnow())
 
 
@@ -250,8 +250,10 @@ import asyncio, os, signal, sys
 from pathlib import Path
 import httpx
 from obstore.store import LocalStore
+from reanimate.backups.keyring import Keyring
+from reanimate.config import BackupSettings
 from reanimate.backups.catalog import Catalog
-from reanimate.backups.restore import restore_and_switch
+from reanimate.restores.restore import restore_and_switch
 from reanimate.vector.server import VectorServer
 
 url, key, folder, backup, name, stage = sys.argv[1:]
@@ -261,7 +263,8 @@ def die(at, done, total):
         os.kill(os.getpid(), signal.SIGKILL)
 
 async def main():
-    catalog = Catalog(LocalStore(prefix=Path(folder) / "blobs"), Path(folder) / "scratch")
+    keyring = Keyring.load_or_create(Path(folder), BackupSettings())
+    catalog = Catalog(LocalStore(prefix=Path(folder) / "blobs"), Path(folder) / "scratch", keyring)
     async with httpx.AsyncClient(trust_env=False) as http:
         server = VectorServer("primary", url, key or None, http)
         await restore_and_switch(server, catalog, catalog.get(backup), name, die)

@@ -137,7 +137,14 @@ def test_doctor__finds_nothing_wrong(machine: Machine) -> None:
     findings = json.loads(answer.stdout)
     assert [finding for finding in findings if finding["level"] == "fail"] == []
     about = {finding["about"] for finding in findings}
-    assert about >= {"database", "database rights", "prefect", "vector primary", "vector primary rights", "blob store"}
+    assert about >= {
+        "database",
+        "database rights",
+        "prefect",
+        "vector primary",
+        "vector primary rights",
+        "repository local",
+    }
 
 
 @pytest.mark.parametrize("name", ["web", "vector-replica", "postgres"])

@@ -12,7 +12,7 @@ from qdrant_servers import KEY, CleanServer, fill, points, server_at
 
 from reanimate.backups.comparison import count_points
 from reanimate.backups.hashing import point_hash
-from reanimate.backups.manifest import GoldenHit, GoldenQuery, LiveCounts, Manifest, Sentinel, Server
+from reanimate.backups.manifest import GoldenHit, GoldenQuery, LiveCounts, Sentinel, Server, VectorManifest
 from reanimate.backups.probe import probe_data
 from reanimate.clock import utcnow
 from reanimate.errors import Damaged, NotFound, Refused, ServerFailed, Unreachable
@@ -284,8 +284,8 @@ async def test_strict_mode__does_not_stop_counting(primary: CleanServer) -> None
         assert await count_points(primary.server, name) == (1, True)
 
 
-def _manifest(name: str, alias: str, config: dict[str, object], hashes: dict[int, str]) -> Manifest:
-    return Manifest(
+def _manifest(name: str, alias: str, config: dict[str, object], hashes: dict[int, str]) -> VectorManifest:
+    return VectorManifest(
         id="x",
         collection=name,
         asked_as=alias,

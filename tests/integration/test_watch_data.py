@@ -13,13 +13,13 @@ import pytest
 from watch_rig import Rig, observe, ready, running, status, until
 
 from reanimate.backups.backup import take_backup
-from reanimate.backups.blobs import open_store
 from reanimate.backups.catalog import Catalog
-from reanimate.backups.manifest import Manifest, restore_name
-from reanimate.backups.restore import restore_and_switch
-from reanimate.backups.seed import seed
+from reanimate.backups.manifest import VectorManifest, restore_name
+from reanimate.backups.repositories import open_repositories
 from reanimate.clock import utcnow
 from reanimate.config import Settings
+from reanimate.restores.restore import restore_and_switch
+from reanimate.restores.seed import seed
 from reanimate.vector.server import Json, VectorServer
 
 POINTS = 300
@@ -42,7 +42,7 @@ class Stores:
     primary: VectorServer
     replica: VectorServer
     catalog: Catalog
-    manifest: Manifest | None = None
+    manifest: VectorManifest | None = None
 
     async def load(self, *, back_up: bool = True) -> None:
         await self.primary.create_collection("kb-1", {"vectors": {"size": 8, "distance": "Cosine"}})
@@ -52,7 +52,7 @@ class Stores:
         if back_up:
             await self.back_up()
 
-    async def back_up(self) -> Manifest:
+    async def back_up(self) -> VectorManifest:
         self.manifest = await take_backup(self.primary, "kb", self.catalog)
         return self.manifest
 
@@ -92,7 +92,7 @@ async def stores(tmp_path: Path, free_port: Callable[[], int]) -> AsyncIterator[
                 rig,
                 VectorServer("primary", rig.url("primary"), None, http),
                 VectorServer("replica", rig.url("replica"), None, http),
-                Catalog(open_store(Settings(home=rig.home))),
+                open_repositories(Settings(home=rig.home))["local"].catalog,
             )
 
 

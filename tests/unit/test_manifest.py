@@ -10,28 +10,38 @@ from manifests import TAKEN, manifest
 from obstore.store import LocalStore, MemoryStore
 
 from reanimate.backups.catalog import Catalog, backup_prefix, new_backup_id
-from reanimate.backups.manifest import Manifest, base_name, restore_name, seed_name
+from reanimate.backups.manifest import VectorManifest, base_name, restore_name, seed_name
+from reanimate.backups.signature import sign
 from reanimate.errors import Damaged, NotFound, Refused
 
 
 def test_manifest__survives_its_own_json() -> None:
-    """What is read back equals what was written, and its hash is that of the stored bytes."""
+    """What is read back equals what was written."""
     original = manifest(aliases=["a"], gateway_totals={"kb": 3})
-    assert Manifest.from_bytes(original.to_bytes(), where="x") == original
+    assert VectorManifest.from_document(json.loads(original.to_bytes()), where="x") == original
 
 
 def test_manifest__of_a_newer_schema_is_refused() -> None:
     """A manifest written by a newer version says so instead of being half understood."""
-    newer = json.loads(manifest().to_bytes()) | {"schema_version": 2}
-    with pytest.raises(Damaged, match=r"schema 2.*upgrade"):
-        Manifest.from_bytes(json.dumps(newer).encode(), where="x")
+    newer = json.loads(manifest().to_bytes()) | {"schema_version": 3}
+    with pytest.raises(Damaged, match=r"schema 3.*upgrade"):
+        VectorManifest.from_document(newer, where="x")
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"id": "x"}', b"\xff\xfe"])
-def test_manifest__that_cannot_be_read_is_damaged(content: bytes) -> None:
-    """Anything that is not a whole manifest is Damaged, never another exception."""
-    with pytest.raises(Damaged, match="manifest here"):
-        Manifest.from_bytes(content, where="here")
+async def test_manifest__that_cannot_be_read_is_damaged(content: bytes) -> None:
+    """Anything that is not a whole manifest is told as damaged, never another exception."""
+    catalog = Catalog(MemoryStore())
+    await obstore.put_async(catalog.store, f"{backup_prefix('kb', 'x')}/manifest.json", content)
+    assert [one.id for one in catalog.listing().damaged] == ["x"]
+
+
+def test_manifest__of_schema_1_is_completed() -> None:
+    """What an earlier version wrote says less; the rest follows from it."""
+    document = json.loads(manifest().to_bytes())
+    old = {key: value for key, value in document.items() if key not in ("kind", "subject", "previous", "base")}
+    old["parts"] = [{key: part[key] for key in ("shard_id", "blob", "size", "sha256")} for part in document["parts"]]
+    assert VectorManifest.from_document({**old, "schema_version": 1}, where="x").subject == "kb"
 
 
 def test_names__do_not_grow() -> None:
@@ -62,6 +72,7 @@ async def test_catalog__lists_the_published_only_and_newest_first() -> None:
     await obstore.put_async(catalog.store, f"{backup_prefix('kb', 'c')}/shard-0.snapshot", b"half a backup")
     assert [one.id for one in catalog.list()] == ["b", "a"]
     assert catalog.get("a") == old
+    assert catalog.get("b").previous is None
     assert catalog.list("other") == []
     with pytest.raises(NotFound, match="'c'"):
         catalog.get("c")
@@ -91,7 +102,8 @@ async def test_catalog__tells_damaged_manifests_with_the_reason() -> None:
     catalog = Catalog(MemoryStore())
     await catalog.publish(manifest(id="good"))
     await obstore.put_async(catalog.store, f"{backup_prefix('kb', 'bad')}/manifest.json", b"{")
-    await obstore.put_async(catalog.store, f"{backup_prefix('kb', 'moved')}/manifest.json", manifest(id="x").to_bytes())
+    moved = sign(manifest(id="x").to_bytes(), catalog.keyring)
+    await obstore.put_async(catalog.store, f"{backup_prefix('kb', 'moved')}/manifest.json", moved)
     listing = catalog.listing("kb")
     assert [one.id for one in listing.manifests] == ["good"]
     assert {one.id: one.reason for one in listing.damaged}.keys() == {"bad", "moved"}
@@ -106,8 +118,8 @@ async def test_catalog__takes_any_collection_name(name: str, tmp_path: Path) -> 
     """Odd names become plain keys, on a real folder, and different names different ones."""
     catalog = Catalog(LocalStore(prefix=tmp_path / "blobs", mkdir=True))
     backup_id = new_backup_id(name, TAKEN)
-    await catalog.publish(manifest(id=backup_id, collection=name, asked_as=name))
-    await catalog.publish(manifest(id=backup_id + "x", collection=name + "x", asked_as=name + "x"))
+    await catalog.publish(manifest(id=backup_id, subject=name, collection=name, asked_as=name))
+    await catalog.publish(manifest(id=backup_id + "x", subject=name + "x", collection=name + "x", asked_as=name + "x"))
     assert catalog.get(backup_id).collection == name
     assert [one.collection for one in catalog.list(name)] == [name]
     assert all(len(part) < 200 for key in catalog.keys("backups") for part in key.split("/"))

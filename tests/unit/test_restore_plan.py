@@ -7,20 +7,20 @@ import pytest
 from manifests import TAKEN, manifest
 
 from reanimate.backups.catalog import DamagedBackup
-from reanimate.backups.manifest import Manifest, Server
-from reanimate.backups.plan import RestorePlan, plan_restore, version_problem
+from reanimate.backups.manifest import Server, VectorManifest
 from reanimate.errors import NotFound, Refused
+from reanimate.restores.plan import RestorePlan, plan_restore, version_problem
 from reanimate.vector.server import ServerIdentity
 
 NOW = TAKEN + timedelta(hours=5)
 HERE = ServerIdentity("qdrant - vector search engine", "1.18.3")
 
 
-def plan(manifests: list[Manifest], server: ServerIdentity = HERE, **options: Any) -> RestorePlan:
+def plan(manifests: list[VectorManifest], server: ServerIdentity = HERE, **options: Any) -> RestorePlan:
     return plan_restore(manifests, collection="kb", target="primary", server=server, now=NOW, **options)
 
 
-def taken(hours: int, **changes: Any) -> Manifest:
+def taken(hours: int, **changes: Any) -> VectorManifest:
     return manifest(id=f"at-{hours}", taken_at=TAKEN + timedelta(hours=hours), **changes)
 
 

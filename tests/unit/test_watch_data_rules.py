@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from reanimate.backups.comparison import Tally
-from reanimate.backups.manifest import LiveCounts, Manifest, Server
+from reanimate.backups.manifest import LiveCounts, Server, VectorManifest
 from reanimate.backups.probe import DataReport, Finding, judge_sentinels
 from reanimate.watch.data_findings import losses_in
 from reanimate.watch.data_judge import (
@@ -118,9 +118,9 @@ def test_losses_in(finding: Finding, primary: bool, replica: bool) -> None:
     assert bool(losses_in(report(finding), "replica")) is replica
 
 
-def manifest(id: str, collection: str, hours: int, count: int = 100, aliases: tuple[str, ...] = ()) -> Manifest:
+def manifest(id: str, collection: str, hours: int, count: int = 100, aliases: tuple[str, ...] = ()) -> VectorManifest:
     details: dict[str, Any] = {"config": {}, "payload_schema": {}, "parts": [], "sentinels": [], "golden": []}
-    return Manifest(
+    return VectorManifest(
         id=id,
         collection=collection,
         asked_as=collection,
@@ -168,6 +168,6 @@ def manifest(id: str, collection: str, hours: int, count: int = 100, aliases: tu
         pytest.param([manifest("a", "kb1", 1, aliases=("kb",))], ["kb"], {"kb": "a"}, id="protected by its alias"),
     ],
 )
-def test_expected(manifests: list[Manifest], protected: list[str], found: dict[str, str]) -> None:
+def test_expected(manifests: list[VectorManifest], protected: list[str], found: dict[str, str]) -> None:
     """What must be there is the newest backup that holds points, once for each name that readers use."""
     assert {name: one.id for name, one in expected(manifests, protected).items()} == found

@@ -7,13 +7,13 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from reanimate.backups.aliases import AliasSwitch, plan_switch, switch_aliases, undo_switch
-from reanimate.backups.manifest import Manifest
+from reanimate.backups.manifest import VectorManifest
 from reanimate.backups.probe import losses, probe_data
-from reanimate.backups.restore import new_collection_name, restore
-from reanimate.backups.verification import verify
 from reanimate.db.tables import Incident
 from reanimate.errors import CheckFailed, VerificationFailed
+from reanimate.restores.aliases import AliasSwitch, plan_switch, switch_aliases, undo_switch
+from reanimate.restores.restore import new_collection_name, restore
+from reanimate.restores.verification import verify
 from reanimate.runbooks.action import Action, ActionContext, Evidence, NoParams, Outcome, Params, target_of
 from reanimate.runbooks.actions.people import order_notice
 from reanimate.runbooks.look import expected_manifests, look_at, names_of
@@ -71,7 +71,7 @@ class WaitForTarget(Action[Patience]):
             await asyncio.sleep(0.3)
 
 
-async def _damaged(context: ActionContext[Any]) -> list[Manifest]:
+async def _damaged(context: ActionContext[Any]) -> list[VectorManifest]:
     """Return what was backed up and is not on the target as it should be."""
     server = context.services.vector(context.target)
     ratio = context.services.settings.watch.min_count_ratio
@@ -81,13 +81,13 @@ async def _damaged(context: ActionContext[Any]) -> list[Manifest]:
     return [manifest for manifest, report in zip(expected, reports, strict=True) if losses(report, role)]
 
 
-def _without_backup(incident: Incident, expected: Sequence[Manifest]) -> list[str]:
+def _without_backup(incident: Incident, expected: Sequence[VectorManifest]) -> list[str]:
     """Return the names that the incident is about and that no backup holds."""
     names = incident.scope.get("collections") or []
     return [name for name in names if not any(manifest.answers_to(name) for manifest in expected)]
 
 
-def _missed_writes(manifest: Manifest, figures: dict[str, dict[str, Any]]) -> int | None:
+def _missed_writes(manifest: VectorManifest, figures: dict[str, dict[str, Any]]) -> int | None:
     """Return how many writes the gateways acknowledged since the backup; None when no figure covers it."""
     if manifest.gateway_totals is None or any("totals" not in figure for figure in figures.values()):
         return None

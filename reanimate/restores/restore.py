@@ -14,15 +14,15 @@ from datetime import datetime
 from pathlib import Path
 from typing import TypeVar
 
-from reanimate.backups.aliases import AliasSwitch, plan_switch, switch_aliases, undo_switch
 from reanimate.backups.blobs import fetch_file
 from reanimate.backups.catalog import Catalog
-from reanimate.backups.manifest import Manifest, Part, restore_name
+from reanimate.backups.manifest import ShardPart, VectorManifest, restore_name
 from reanimate.backups.parts import check_part
-from reanimate.backups.plan import RestorePlan, plan_restore, version_problem
 from reanimate.backups.scratch import require_room, scratch_folder
-from reanimate.backups.verification import Verification, verify
 from reanimate.errors import InputInvalid, NotFound, ReanimateError, Refused, ServerFailed
+from reanimate.restores.aliases import AliasSwitch, plan_switch, switch_aliases, undo_switch
+from reanimate.restores.plan import RestorePlan, plan_restore, version_problem
+from reanimate.restores.verification import Verification, verify
 from reanimate.vector.config import (
     Json,
     creation_body,
@@ -88,7 +88,7 @@ def new_collection_name(collection: str, now: datetime) -> str:
 async def restore(
     server: VectorServer,
     catalog: Catalog,
-    manifest: Manifest,
+    manifest: VectorManifest,
     name: str,
     on_progress: Progress | None = None,
     *,
@@ -117,7 +117,7 @@ async def restore(
         raise
 
 
-async def _require_free(server: VectorServer, name: str, manifest: Manifest) -> None:
+async def _require_free(server: VectorServer, name: str, manifest: VectorManifest) -> None:
     """See that the name is ours to fill; what a cut attempt left is deleted.
 
     Raises:
@@ -145,7 +145,7 @@ async def _require_free(server: VectorServer, name: str, manifest: Manifest) -> 
 async def _load(
     server: VectorServer,
     catalog: Catalog,
-    manifest: Manifest,
+    manifest: VectorManifest,
     name: str,
     body: Json,
     scratch: Path,
@@ -178,7 +178,7 @@ async def _load(
     progress("settle", 1, 1)
 
 
-async def _create(server: VectorServer, name: str, body: Json, manifest: Manifest) -> None:
+async def _create(server: VectorServer, name: str, body: Json, manifest: VectorManifest) -> None:
     await server.create_collection(name, body)
     if later := params_after_creation(manifest.config):
         await server.patch_collection(name, {"params": later})
@@ -188,7 +188,7 @@ async def _create(server: VectorServer, name: str, body: Json, manifest: Manifes
         raise Refused(f"the new collection has the shards {found}, the backup has {needed}")
 
 
-async def _fetch(catalog: Catalog, manifest: Manifest, part: Part, file: Path, progress: Progress) -> None:
+async def _fetch(catalog: Catalog, manifest: VectorManifest, part: ShardPart, file: Path, progress: Progress) -> None:
     """Bring a part here and check it before the server sees it: a server takes damaged files with a 200."""
     require_room(file.parent, part.size, f"the part {part.blob}")
     await fetch_file(
@@ -202,7 +202,7 @@ async def _fetch(catalog: Catalog, manifest: Manifest, part: Part, file: Path, p
     await check_part(file, manifest.config, f"the part {part.blob}")
 
 
-async def _settle(server: VectorServer, name: str, manifest: Manifest, options: RestoreOptions) -> None:
+async def _settle(server: VectorServer, name: str, manifest: VectorManifest, options: RestoreOptions) -> None:
     """Wait until it is green, and see that the payload indexes came along.
 
     Raises:
@@ -272,7 +272,7 @@ async def discard(server: VectorServer, name: str) -> None:
 async def restore_and_switch(
     server: VectorServer,
     catalog: Catalog,
-    manifest: Manifest,
+    manifest: VectorManifest,
     name: str,
     on_progress: Progress | None = None,
     *,

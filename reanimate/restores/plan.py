@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from reanimate.backups.catalog import DamagedBackup
-from reanimate.backups.manifest import Manifest, Server, base_name, restore_name
+from reanimate.backups.manifest import Server, VectorManifest, base_name, restore_name
 from reanimate.errors import NotFound, Refused
 from reanimate.vector.server import ServerIdentity
 
@@ -52,7 +52,7 @@ class RestorePlan:
 
 
 def plan_restore(
-    manifests: Sequence[Manifest],
+    manifests: Sequence[VectorManifest],
     *,
     collection: str,
     target: str,
@@ -76,7 +76,7 @@ def plan_restore(
         Refused: the backup asked for by id cannot be loaded by this server.
     """
     others = [Candidate(entry.id, None, None, entry.reason) for entry in damaged]
-    chosen: Manifest | None = None
+    chosen: VectorManifest | None = None
     for manifest in manifests:
         reason = _why_not(manifest, manifests, server, backup_id, at)
         if reason is None and chosen is None:
@@ -129,8 +129,8 @@ def _minor(version: str) -> tuple[int, int] | None:
 
 
 def _why_not(
-    manifest: Manifest,
-    manifests: Sequence[Manifest],
+    manifest: VectorManifest,
+    manifests: Sequence[VectorManifest],
     server: ServerIdentity,
     backup_id: str | None,
     at: datetime | None,
@@ -153,7 +153,7 @@ def _why_not(
     return None
 
 
-def _why(chosen: Manifest, backup_id: str | None, at: datetime | None) -> str:
+def _why(chosen: VectorManifest, backup_id: str | None, at: datetime | None) -> str:
     if backup_id is not None:
         return "asked for by its id"
     if at is not None:
@@ -166,7 +166,7 @@ def _why(chosen: Manifest, backup_id: str | None, at: datetime | None) -> str:
 def _nothing(
     collection: str,
     backup_id: str | None,
-    manifests: Sequence[Manifest],
+    manifests: Sequence[VectorManifest],
     server: ServerIdentity,
     others: Sequence[Candidate],
 ) -> Refused | NotFound:
@@ -184,11 +184,11 @@ def _nothing(
     )
 
 
-def _candidate(manifest: Manifest, reason: str) -> Candidate:
+def _candidate(manifest: VectorManifest, reason: str) -> Candidate:
     return Candidate(manifest.id, manifest.taken_at.isoformat(), manifest.exact_count, reason)
 
 
-def _lost(chosen: Manifest, now: datetime, live_count: int | None) -> str:
+def _lost(chosen: VectorManifest, now: datetime, live_count: int | None) -> str:
     since = f"everything written after {chosen.taken_at:%Y-%m-%d %H:%M:%S} UTC ({_span(now, chosen.taken_at)} ago)"
     if live_count is None:
         return since
@@ -207,7 +207,7 @@ def _span(now: datetime, then: datetime) -> str:
     return f"{seconds} s"
 
 
-def _writes_since(chosen: Manifest, totals: dict[str, int] | None) -> int | None:
+def _writes_since(chosen: VectorManifest, totals: dict[str, int] | None) -> int | None:
     if totals is None or chosen.gateway_totals is None:
         return None
     names = {chosen.collection, *chosen.aliases}
@@ -215,7 +215,7 @@ def _writes_since(chosen: Manifest, totals: dict[str, int] | None) -> int | None
     return max(0, now - then)
 
 
-def _warnings(chosen: Manifest, existing: Collection[str]) -> list[str]:
+def _warnings(chosen: VectorManifest, existing: Collection[str]) -> list[str]:
     warnings = list(chosen.warnings)
     own = base_name(chosen.collection)
     if own == chosen.collection and own in existing:

@@ -4,7 +4,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from reanimate.backups.comparison import check_answer, count_points, tally
-from reanimate.backups.manifest import Manifest
+from reanimate.backups.manifest import VectorManifest
 from reanimate.errors import NotFound, VerificationFailed
 from reanimate.vector.config import payload_schema, schema_differences, vector_differences
 from reanimate.vector.server import Json, VectorServer
@@ -55,7 +55,7 @@ class Verification:
             )
 
 
-async def verify(server: VectorServer, name: str, manifest: Manifest) -> Verification:
+async def verify(server: VectorServer, name: str, manifest: VectorManifest) -> Verification:
     """Hold a collection, by its name or an alias, against a manifest; nothing may differ.
 
     Raises:
@@ -69,7 +69,7 @@ async def verify(server: VectorServer, name: str, manifest: Manifest) -> Verific
     return Verification(name, manifest.id, all(check.passed for check in checks), tuple(checks))
 
 
-def _checks_of_description(manifest: Manifest, info: Json) -> list[Check]:
+def _checks_of_description(manifest: VectorManifest, info: Json) -> list[Check]:
     vectors = "; ".join(vector_differences(manifest.config, info["config"]))
     indexes = "; ".join(schema_differences(manifest.payload_schema, payload_schema(info)))
     status = str(info["status"])
@@ -80,7 +80,7 @@ def _checks_of_description(manifest: Manifest, info: Json) -> list[Check]:
     ]
 
 
-async def _checks_of_points(server: VectorServer, name: str, manifest: Manifest) -> list[Check]:
+async def _checks_of_points(server: VectorServer, name: str, manifest: VectorManifest) -> list[Check]:
     count, _ = await count_points(server, name)
     checks = [Check("count", count == manifest.exact_count, str(manifest.exact_count), str(count))]
     points = []

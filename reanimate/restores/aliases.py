@@ -3,7 +3,7 @@
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from reanimate.backups.manifest import Manifest, base_name
+from reanimate.backups.manifest import VectorManifest, base_name
 from reanimate.errors import NotFound, ServerFailed
 from reanimate.vector.server import Json, VectorServer
 
@@ -26,7 +26,7 @@ class AliasSwitch:
         return cls(before=dict(kept["before"]), after=dict(kept["after"]))
 
 
-async def plan_switch(server: VectorServer, manifest: Manifest, name: str) -> AliasSwitch:
+async def plan_switch(server: VectorServer, manifest: VectorManifest, name: str) -> AliasSwitch:
     """Say what a switch to the collection `name` would change, without changing it.
 
     To be kept before the switch: what stood before can only be read before.
@@ -44,7 +44,7 @@ async def plan_switch(server: VectorServer, manifest: Manifest, name: str) -> Al
 
 
 async def switch_aliases(
-    server: VectorServer, manifest: Manifest, name: str, planned: AliasSwitch | None = None
+    server: VectorServer, manifest: VectorManifest, name: str, planned: AliasSwitch | None = None
 ) -> AliasSwitch:
     """Point every alias of the manifest at the collection `name`, in one call, and see that it is so. Safe to repeat.
 

@@ -2,11 +2,11 @@
 
 import re
 
-from reanimate.backups.aliases import switch_aliases
 from reanimate.backups.catalog import Catalog
-from reanimate.backups.manifest import Manifest, base_name, seed_name
-from reanimate.backups.restore import Progress, Restored, RestoreOptions, discard, restore_and_switch
-from reanimate.backups.verification import Verification, verify
+from reanimate.backups.manifest import VectorManifest, base_name, seed_name
+from reanimate.restores.aliases import switch_aliases
+from reanimate.restores.restore import Progress, Restored, RestoreOptions, discard, restore_and_switch
+from reanimate.restores.verification import Verification, verify
 from reanimate.vector.server import VectorServer
 
 __all__ = ["Seeded", "seed"]
@@ -18,7 +18,7 @@ Seeded = Restored
 async def seed(
     replica: VectorServer,
     catalog: Catalog,
-    manifest: Manifest,
+    manifest: VectorManifest,
     on_progress: Progress | None = None,
     *,
     options: RestoreOptions | None = None,
@@ -49,12 +49,12 @@ async def seed(
     return seeded
 
 
-async def _good(replica: VectorServer, name: str, manifest: Manifest) -> Verification | None:
+async def _good(replica: VectorServer, name: str, manifest: VectorManifest) -> Verification | None:
     verification = await verify(replica, name, manifest)
     return verification if verification.passed else None
 
 
-async def _discard_older(replica: VectorServer, manifest: Manifest, newest: str) -> None:
+async def _discard_older(replica: VectorServer, manifest: VectorManifest, newest: str) -> None:
     """Delete all copies made by seeding, but the newest, the one before it and those that are in use."""
     pattern = re.compile(re.escape(base_name(manifest.collection)) + r"-s\d{14}(-\d+)?")
     live = set((await replica.aliases()).values())

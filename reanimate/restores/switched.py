@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from reanimate.backups.aliases import AliasSwitch
 from reanimate.backups.manifest import base_name
 from reanimate.errors import NotFound
 from reanimate.files import write_atomically
+from reanimate.restores.aliases import AliasSwitch
 
 __all__ = ["SwitchNote", "keep_switch", "last_switch"]
 

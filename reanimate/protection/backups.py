@@ -1,5 +1,6 @@
 """A backup as schedules and commands take it: with its row in the record, which must not be what it fails over."""
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
@@ -9,11 +10,11 @@ from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 from reanimate.backups import record
 from reanimate.backups.backup import BackupOptions, Progress, take_backup
 from reanimate.backups.catalog import Catalog, new_backup_id
-from reanimate.backups.manifest import Manifest
-from reanimate.backups.seed import seed
+from reanimate.backups.manifest import VectorManifest
 from reanimate.bootstrap import Services
 from reanimate.clock import utcnow
 from reanimate.errors import NotFound
+from reanimate.restores.seed import seed
 from reanimate.switches.gateways import gateway_figures
 from reanimate.vector.server import VectorServer
 
@@ -39,7 +40,7 @@ async def names_to_back_up(
 
 async def back_up(
     services: Services, collection: str, *, target: str, trigger: str, on_progress: Progress | None = None
-) -> Manifest:
+) -> VectorManifest:
     """Back up one collection of a target, with its row in the record and the gateways' write counts in the manifest.
 
     Raises:
@@ -52,13 +53,14 @@ async def back_up(
         services.sessions,
         BackupOptions.from_settings(services.settings.backups),
         trigger=trigger,
+        repository=next(iter(services.repositories)),
         totals=await _acknowledged_writes(services),
         on_progress=on_progress,
     )
 
 
 async def seed_replicas(
-    services: Services, manifest: Manifest, *, on_progress: Progress | None = None
+    services: Services, manifest: VectorManifest, *, on_progress: Progress | None = None
 ) -> dict[str, str]:
     """Load a backup into every replica and verify it there; return replica → name of the copy.
 
@@ -93,9 +95,10 @@ async def take_recorded_backup(
     options: BackupOptions | None = None,
     *,
     trigger: str,
+    repository: str = "local",
     totals: Mapping[str, int] | None = None,
     on_progress: Progress | None = None,
-) -> Manifest:
+) -> VectorManifest:
     """Take a backup and keep a row of it: running, then published or failed. `trigger` says who asked.
 
     A record that cannot be written is logged; the backup goes on, for it may be the last one possible.
@@ -118,7 +121,8 @@ async def take_recorded_backup(
         failure = error
         await _note(sessions, lambda session: record.failed(session, backup_id, failure, now=utcnow()))
         raise
-    await _note(sessions, lambda session: record.published(session, manifest, now=utcnow()))
+    published = await asyncio.to_thread(catalog.find, backup_id, VectorManifest)
+    await _note(sessions, lambda session: record.published(session, published, repository=repository, now=utcnow()))
     return manifest
 
 

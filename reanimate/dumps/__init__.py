@@ -1,0 +1,1 @@
+"""Dumps: backups of Postgres databases, restored beside the live one and verified before they take its name."""

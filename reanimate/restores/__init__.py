@@ -1,0 +1,1 @@
+"""Restores: which backup and why, into a new collection beside the live one, verified, switched, undone."""
