@@ -3,40 +3,21 @@
 import asyncio
 import hashlib
 import os
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
 
 import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError
-from obstore.store import LocalStore, MemoryStore, ObjectStore, from_url
+from obstore.store import LocalStore, MemoryStore, ObjectStore
 
-from reanimate.errors import ConfigInvalid, Damaged, NotFound, Refused, Unreachable
+from reanimate.errors import Damaged, NotFound, Refused, Unreachable
 
-__all__ = ["ObjectStore", "create_object", "fetch_file", "open_store", "read_object", "remove_objects", "store_file"]
+__all__ = ["ObjectStore", "create_object", "fetch_file", "read_object", "remove_objects", "store_file"]
 
 Progress = Callable[[int, int], None]
 
 _CHUNK = 8 << 20
 _CONCURRENCY = 4
-
-
-def open_store(url: str, options: Mapping[str, str] | None = None) -> ObjectStore:
-    """Open the store at a URL: file:///path, s3://bucket/prefix, gs://…, az://….
-
-    `options` are those of the kind, as obstore names them: endpoint, region, access_key_id, …
-
-    Raises:
-        ConfigInvalid: the URL is of no known kind, or the folder cannot be made.
-    """
-    try:
-        if url.startswith("file:"):
-            return LocalStore(prefix=Path(unquote(urlsplit(url).path)), mkdir=True)
-        return from_url(url, config=dict(options or {}))  # type: ignore[call-overload,no-any-return]  # by kind of store
-    except (BaseError, ValueError, OSError, TypeError) as error:
-        raise ConfigInvalid(
-            f"the blob store {url} cannot be opened: {error}", hint="mend backups.store or backups.repositories"
-        ) from error
 
 
 async def store_file(store: ObjectStore, key: str, file: Path, on_progress: Progress | None = None) -> str:

@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
-from reanimate.backups.blobs import open_store
 from reanimate.backups.catalog import Catalog
 from reanimate.backups.keyring import Keyring
+from reanimate.backups.stores import open_url, shown_url
 from reanimate.config import RepositorySettings, Settings
 from reanimate.errors import NotFound
 
@@ -31,8 +31,10 @@ def open_repositories(settings: Settings) -> dict[str, Repository]:
     keyring = Keyring.load_or_create(settings.home, settings.backups)
     opened = {}
     for each in settings.backups.all_repositories(settings.home):
-        store = open_store(each.url, each.plain_options())
-        opened[each.name] = Repository(each.name, each.url, Catalog(store, settings.home / "tmp", keyring), each)
+        store = open_url(each.url, each.plain_options())
+        opened[each.name] = Repository(
+            each.name, shown_url(each.url), Catalog(store, settings.home / "tmp", keyring), each
+        )
     return opened
 
 
