@@ -2,15 +2,15 @@
 
 import asyncio
 import hashlib
-import os
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError
-from obstore.store import LocalStore, MemoryStore, ObjectStore
+from obstore.store import ObjectStore
 
-from reanimate.errors import Damaged, NotFound, Refused, Unreachable
+from reanimate.backups.transport import delete_object, sync_object, told
+from reanimate.errors import Damaged, NotFound, ReanimateError, Refused, Unreachable
 
 __all__ = ["ObjectStore", "create_object", "fetch_file", "read_object", "remove_objects", "store_file"]
 
@@ -44,12 +44,10 @@ async def store_file(store: ObjectStore, key: str, file: Path, on_progress: Prog
         await obstore.put_async(store, key, chunks(), chunk_size=_CHUNK, max_concurrency=_CONCURRENCY)
         kept = (await obstore.head_async(store, key))["size"]
     except (BaseError, OSError) as error:
-        raise Unreachable(
-            f"storing {key}: {error}", hint="see whether the blob store is reachable and has room"
-        ) from error
+        raise told(error, f"storing {key}") from error
     if kept != size:
         raise Damaged(f"storing {key}: {size} bytes were sent and {kept} are there")
-    await asyncio.to_thread(_sync, store, key)
+    await asyncio.to_thread(sync_object, store, key)
     return digest.hexdigest()
 
 
@@ -63,14 +61,22 @@ async def create_object(store: ObjectStore, key: str, content: bytes) -> None:
     try:
         await obstore.put_async(store, key, content, mode="create")
     except (AlreadyExistsError, FileExistsError) as error:
-        # A lost reply is retried below us and then meets its own first try.
+        # After a lost reply it is our own.
         if await read_object(store, key) != content:
             raise Refused(f"storing {key}: it exists already, with other content") from error
     except (BaseError, OSError) as error:
-        raise Unreachable(
-            f"storing {key}: {error}", hint="see whether the blob store is reachable and has room"
-        ) from error
-    await asyncio.to_thread(_sync, store, key)
+        failure = told(error, f"storing {key}")
+        # A create is not sent again below us; it may have happened all the same.
+        if not isinstance(failure, Unreachable) or not await _holds(store, key, content):
+            raise failure from error
+    await asyncio.to_thread(sync_object, store, key)
+
+
+async def _holds(store: ObjectStore, key: str, content: bytes) -> bool:
+    try:
+        return await read_object(store, key) == content
+    except ReanimateError:
+        return False
 
 
 async def read_object(store: ObjectStore, key: str) -> bytes:
@@ -86,7 +92,7 @@ async def read_object(store: ObjectStore, key: str) -> bytes:
     except FileNotFoundError as error:
         raise NotFound(f"{key} is not in the blob store") from error
     except (BaseError, OSError) as error:
-        raise Unreachable(f"reading {key}: {error}", hint="see whether the blob store is reachable") from error
+        raise told(error, f"reading {key}") from error
 
 
 async def fetch_file(
@@ -104,7 +110,7 @@ async def fetch_file(
     except FileNotFoundError as error:
         raise NotFound(f"{key} is not in the blob store", hint="this backup cannot be used; take another") from error
     except (BaseError, OSError) as error:
-        raise Unreachable(f"reading {key}: {error}", hint="see whether the blob store is reachable") from error
+        raise told(error, f"reading {key}") from error
     kept = await asyncio.to_thread(_size, into)
     if found != sha256 or kept != size:
         await asyncio.to_thread(into.unlink, True)
@@ -137,31 +143,11 @@ async def remove_objects(store: ObjectStore, keys: list[str]) -> None:
 
     Raises:
         Unreachable: the store could not be written.
+        Refused: the store keeps them.
     """
     for key in keys:
-        try:
-            await obstore.delete_async(store, key)
-        except FileNotFoundError:
-            continue
-        except (BaseError, OSError) as error:
-            raise Unreachable(f"deleting {key}: {error}") from error
+        await asyncio.to_thread(delete_object, store, key)
 
 
 def _size(file: Path) -> int:
     return file.stat().st_size
-
-
-def _sync(store: ObjectStore, key: str) -> None:
-    """Make a stored object survive a power cut. Only a folder needs it, and its own put does not do it."""
-    if isinstance(store, MemoryStore) or not isinstance(store, LocalStore) or store.prefix is None:
-        return
-    root = Path(store.prefix)
-    path = root / key
-    for place in (path, *path.parents):
-        descriptor = os.open(place, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-        if place == root:
-            return

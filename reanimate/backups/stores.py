@@ -59,7 +59,7 @@ def open_url(url: str, options: Mapping[str, str] | None = None) -> ObjectStore:
         store: ObjectStore = open_any(url, config=given, client_options=client, retry_config=_RETRY)
         return store
     except (BaseError, ValueError, OSError) as error:
-        said = str(error).split("\n", 1)[0]
+        said = str(error).split("\n", 1)[0].replace(url, shown_url(url))
         raise ConfigInvalid(
             f"the blob store {shown_url(url)} cannot be opened: {said}", hint=f"options are {OPTION_WORDS}"
         ) from None

@@ -6,18 +6,20 @@ import re
 import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
+from datetime import timedelta
 from functools import partial
 from itertools import chain
 from pathlib import Path
 
+import httpx
 import obstore
 from obstore.exceptions import BaseError, PermissionDeniedError, UnauthenticatedError
-from obstore.store import LocalStore, ObjectStore
+from obstore.store import LocalStore, ObjectStore, S3Store
 
 from reanimate.backups.belts import Chunk, ahead, in_order
 from reanimate.errors import ConfigInvalid, Damaged, NotFound, ReanimateError, Refused, Unreachable
 
-__all__ = ["hash_object", "object_ranges", "object_size", "put_stream", "sync_object", "told"]
+__all__ = ["delete_object", "hash_object", "object_ranges", "object_size", "put_stream", "sync_object", "told"]
 
 _PART_BYTES = 8 << 20
 _MOST_PARTS = 9_000
@@ -132,6 +134,36 @@ def hash_object(store: ObjectStore, key: str, on_progress: Callable[[int, int], 
             if on_progress:
                 on_progress(done, size)
     return size, digest.hexdigest()
+
+
+def delete_object(store: ObjectStore, key: str) -> None:
+    """Delete an object; one that is gone already is fine.
+
+    Raises:
+        Unreachable: the store could not be written.
+        Refused: the store keeps it.
+    """
+    try:
+        obstore.delete(store, key)
+    except FileNotFoundError:
+        return
+    except (BaseError, OSError) as error:
+        if isinstance(store, S3Store) and "501 Not Implemented" in str(error):
+            _delete_alone(store, key)  # it knows no deletion of several at once, which is what was asked
+            return
+        failure = told(error, f"deleting {key}")
+        if isinstance(failure, Refused):
+            failure.hint = "the credentials may not, or a retention rule of the store keeps it"
+        raise failure from error
+
+
+def _delete_alone(store: S3Store, key: str) -> None:
+    try:
+        answer = httpx.delete(obstore.sign(store, "DELETE", key, timedelta(minutes=5)), timeout=60)
+    except (BaseError, httpx.HTTPError) as error:
+        raise Unreachable(f"deleting {key}: {error!r}", hint="see whether the store is reachable") from None
+    if answer.is_error and answer.status_code != httpx.codes.NOT_FOUND:
+        raise Unreachable(f"deleting {key}: the store answered {answer.status_code}")
 
 
 def told(error: BaseException, doing: str) -> ReanimateError:
