@@ -7,7 +7,7 @@ people and use: pins, legal holds, readers; and what a backup that stays is buil
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta, tzinfo
 
@@ -33,6 +33,10 @@ class Stored:
     in_use: bool = False
     damaged: bool = False
     """Its manifest cannot be trusted, or its last proof failed. It stands for nothing, and a rule never deletes it."""
+    unwanted: str = ""
+    """Why a person has deleted it. It stands for nothing; only a legal hold, or use, keeps it for now."""
+    parts_in: frozenset[str] = frozenset()
+    """The other backups in which parts of it lie, where the same content is stored once."""
 
 
 @dataclass(frozen=True)
@@ -60,18 +64,16 @@ class _Subject:
     """The backups of one subject, newest first, and why each of them stays."""
 
     backups: list[Stored]
-    known: frozenset[str]
-    """The ids of all backups in the repository."""
+    whole: Callable[[Stored], bool]
+    """Whether everything it builds on is there, and sound."""
     reasons: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
     pushed_out: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
     """By id, which better backups stand for its week and month."""
 
     def __post_init__(self) -> None:
-        self.usable = [backup for backup in self.backups if not backup.damaged and not self.lacks_base(backup)]
+        self.judged = [backup for backup in self.backups if not backup.unwanted]
+        self.usable = [backup for backup in self.judged if not backup.damaged and self.whole(backup)]
         self.sound = [backup for backup in self.usable if not backup.empty] or self.usable
-
-    def lacks_base(self, backup: Stored) -> bool:
-        return backup.base is not None and backup.base not in self.known
 
     def keep(self, backup: Stored | None, reason: str) -> None:
         if backup is not None:
@@ -83,12 +85,12 @@ def judge_retention(backups: Iterable[Stored], now: datetime, policy: Policy) ->
 
     A period of which nothing is left does not count: after a long outage, the last weeks are those before it.
     """
-    everything = list(backups)
-    known = frozenset(backup.id for backup in everything)
+    everything = {backup.id: backup for backup in backups}
+    whole = _wholeness(everything)
     by_subject: dict[tuple[str, str], list[Stored]] = defaultdict(list)
-    for backup in everything:
+    for backup in everything.values():
         by_subject[backup.kind, backup.subject].append(backup)
-    subjects = [_Subject(sorted(by_subject[key], key=_by_age, reverse=True), known) for key in sorted(by_subject)]
+    subjects = [_Subject(sorted(by_subject[key], key=_by_age, reverse=True), whole) for key in sorted(by_subject)]
     for subject in subjects:
         _what_people_want(subject)
         _what_is_not_judged(subject)
@@ -100,22 +102,36 @@ def judge_retention(backups: Iterable[Stored], now: datetime, policy: Policy) ->
     return tuple(_verdict(subject, backup, policy) for subject in subjects for backup in subject.backups)
 
 
+def _wholeness(backups: Mapping[str, Stored]) -> Callable[[Stored], bool]:
+    def whole(backup: Stored) -> bool:
+        seen = {backup.id}
+        while backup.base is not None:
+            base = backups.get(backup.base)
+            if base is None or base.damaged or base.id in seen:
+                return False
+            seen.add(base.id)
+            backup = base
+        return True
+
+    return whole
+
+
 def _what_people_want(subject: _Subject) -> None:
     for backup in subject.backups:
         if backup.held:
             subject.keep(backup, "under legal hold")
-        if backup.pinned:
+        if backup.pinned and not backup.unwanted:
             subject.keep(backup, "pinned")
         if backup.in_use:
             subject.keep(backup, "in use")
 
 
 def _what_is_not_judged(subject: _Subject) -> None:
-    for backup in subject.backups:
+    for backup in subject.judged:
         if backup.damaged:
             subject.keep(backup, "damaged: evidence, for a person to look at")
-        elif subject.lacks_base(backup):
-            subject.keep(backup, f"the full backup it builds on, {backup.base}, is not here: for a person to look at")
+        elif not subject.whole(backup):
+            subject.keep(backup, f"it builds on {backup.base}, which is not here or damaged: for a person to look at")
 
 
 def _what_is_trusted(subject: _Subject) -> None:
@@ -132,7 +148,7 @@ def _what_is_trusted(subject: _Subject) -> None:
 
 
 def _what_is_recent(subject: _Subject, now: datetime, policy: Policy) -> None:
-    for backup in subject.backups:
+    for backup in subject.judged:
         if backup.taken_at > now - timedelta(days=policy.days):
             subject.keep(backup, f"of the last {policy.days} days")
 
@@ -164,7 +180,7 @@ def _what_may_yet_be_needed(subject: _Subject) -> None:
         why = f"the newest full backup, {full.id}, is not proven yet"
     else:
         return
-    for backup in subject.backups:
+    for backup in subject.judged:
         if not subject.reasons[backup.id]:
             subject.keep(backup, why)
 
@@ -174,8 +190,8 @@ def _what_others_build_on(subjects: Sequence[_Subject]) -> None:
     where = {backup.id: (subject, backup) for subject in subjects for backup in subject.backups}
     waiting = [backup for subject in subjects for backup in subject.backups if subject.reasons[backup.id]]
     for backup in waiting:  # grows while it is walked
-        if backup.base in where:
-            subject, base = where[backup.base]
+        for needed in sorted({*filter(None, [backup.base]), *backup.parts_in} & where.keys()):
+            subject, base = where[needed]
             if not subject.reasons[base.id]:
                 waiting.append(base)
             subject.keep(base, f"{backup.id} builds on it")
@@ -184,6 +200,8 @@ def _what_others_build_on(subjects: Sequence[_Subject]) -> None:
 def _verdict(subject: _Subject, backup: Stored, policy: Policy) -> Verdict:
     if reasons := subject.reasons[backup.id]:
         return Verdict(backup, True, _shortened(reasons))
+    if backup.unwanted:
+        return Verdict(backup, False, (backup.unwanted,))
     old = f"older than {policy.days} days"
     better = subject.pushed_out[backup.id]
     rest = better or [f"before the last {policy.weekly} weeks and {policy.monthly} months that have backups"]

@@ -132,6 +132,28 @@ def test_retention__damage_stands_for_nothing_and_is_left_to_people() -> None:
     assert found["orphan"].keep
 
 
+def test_retention__what_builds_on_damage_stands_for_nothing() -> None:
+    """A partial of a broken full backup cannot be restored, whatever its own file says."""
+    broken, partial = stored(40.2, "broken", damaged=True), stored(40, "partial", base="broken")
+    assert judged([stored(0.1), broken, partial, stored(40.1, "good")])["good"].keep
+
+
+def test_retention__what_a_person_deleted_goes_whatever_time_says() -> None:
+    """It stands for nothing; a legal hold, a reader, and what builds on it keep it for now."""
+    new, gone = stored(0.1), stored(1, "gone", unwanted="deleted by anna: asked for", pinned=True)
+    assert judged([new, gone])["gone"] == Verdict(gone, False, ("deleted by anna: asked for",))
+    assert judged([new, replace(gone, damaged=True, proven_at=None)])["gone"].keep is False
+    assert judged([new, replace(gone, held=True)])["gone"].reasons == ("under legal hold",)
+    assert judged([stored(0.5, "partial", base="gone"), new, gone])["gone"].reasons == ("partial builds on it",)
+    assert judged([gone, stored(30, "old")])["old"].reasons[:2] == ("the newest", "the newest that is proven")
+
+
+def test_retention__content_stored_once_stays_for_all_who_share_it() -> None:
+    """A configuration whose file lies in an older backup's folder keeps that one."""
+    found = judged([stored(0.1, "new", parts_in=frozenset({"old"})), stored(38.9), stored(39, "old")])
+    assert found["old"].reasons == ("new builds on it",)
+
+
 def test_retention__subjects_that_begin_alike_are_strangers() -> None:
     """Not by prefix, not across kinds: `kb`, `kb2` and a database called kb each have their own last one."""
     alike = [
@@ -167,6 +189,7 @@ def _stores(draw: st.DrawFn) -> list[Stored]:
                 held=draw(st.booleans()) and draw(st.booleans()),
                 in_use=draw(st.booleans()) and draw(st.booleans()),
                 damaged=draw(st.booleans()) and draw(st.booleans()),
+                unwanted=draw(st.sampled_from(["", "", "", "deleted by anna"])),
             )
         )
     return found
@@ -184,12 +207,7 @@ def test_rule__what_must_survive_survives(backups: list[Stored], policy: Policy)
     """The newest, the last proven, and whatever people or readers hold on to."""
     stays = kept(backups, policy)
     for key in {_subject(backup) for backup in backups}:
-        known = {backup.id for backup in backups}
-        usable = [
-            backup
-            for backup in backups
-            if _subject(backup) == key and not backup.damaged and (backup.base is None or backup.base in known)
-        ]
+        usable = [one for one in backups if _subject(one) == key and not one.unwanted and _whole(one, backups)]
         sound = [backup for backup in usable if not backup.empty]
         proven = [backup for backup in sound if backup.proven_at is not None]
         for some in (usable, sound, proven):
@@ -198,7 +216,16 @@ def test_rule__what_must_survive_survives(backups: list[Stored], policy: Policy)
         if proven:
             last = max(backup.proven_at for backup in proven if backup.proven_at is not None)
             assert any(backup.id in stays for backup in proven if backup.proven_at == last)
-    assert {one.id for one in backups if one.pinned or one.held or one.in_use or one.damaged} <= stays
+    assert {one.id for one in backups if one.held or one.in_use} <= stays
+    assert {one.id for one in backups if not one.unwanted and (one.pinned or one.damaged)} <= stays
+
+
+def _whole(backup: Stored, among: list[Stored], seen: tuple[str, ...] = ()) -> bool:
+    """Say whether the backup and everything below it is there and undamaged."""
+    if backup.damaged or backup.id in seen:
+        return False
+    base = next((one for one in among if one.id == backup.base), None)
+    return backup.base is None or (base is not None and _whole(base, among, (*seen, backup.id)))
 
 
 @given(_stores(), _policies)
@@ -240,6 +267,7 @@ def test_rule__nothing_goes_while_the_newest_full_one_is_unproven(backups: list[
     stays = kept(backups, policy)
     for key in {_subject(backup) for backup in backups}:
         mine = [backup for backup in backups if _subject(backup) == key]
+        mine = [backup for backup in mine if not backup.unwanted]
         full = [backup for backup in mine if backup.base is None and not backup.empty and not backup.damaged]
         if full and max(full, key=lambda backup: (backup.taken_at, backup.id)).proven_at is None:
             assert {backup.id for backup in mine} <= stays
