@@ -345,7 +345,9 @@ class Slot(Base):
     due_at: Mapped[datetime] = mapped_column(primary_key=True)
     claimed_at: Mapped[datetime]
     lease_until: Mapped[datetime]
+    """The owner puts it off for as long as it lives."""
     owner: Mapped[str]
+    attempts: Mapped[int] = mapped_column(Integer)
     state: Mapped[str]  # running, done, failed
     ended_at: Mapped[datetime | None]
     error: Mapped[str | None]
