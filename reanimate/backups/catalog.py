@@ -117,8 +117,8 @@ class _Stored:
 class Catalog:
     """The published backups of a store. Reads manifests only, each once: a published manifest never changes.
 
-    `listing`, `list`, `published`, `newest`, `get` and `find` block; call them through `asyncio.to_thread` from a loop
-    that must not wait. Without a keyring nothing that others have signed is trusted.
+    `listing`, `list`, `published`, `newest`, `get`, `find` and `at` block; call them through `asyncio.to_thread` from a
+    loop that must not wait. Without a keyring nothing that others have signed is trusted.
     """
 
     def __init__(self, store: ObjectStore, scratch: Path | None = None, keyring: Keyring | None = None) -> None:
@@ -203,6 +203,25 @@ class Catalog:
         raise NotFound(
             f"no published backup is called {backup_id!r}", hint="`reanimate backup list` shows those there are"
         )
+
+    def at(self, key: str, kind: type[M]) -> Published[M]:
+        """Return one backup by the key of its manifest: one object is read, nothing is listed, so without its marks.
+
+        Raises:
+            NotFound: there is none.
+            Damaged: it cannot be used.
+            Unreachable: the store could not be read.
+        """
+        try:
+            version = obstore.head(self.store, key)
+        except FileNotFoundError:
+            raise NotFound(f"no manifest is at {key}") from None
+        except (BaseError, OSError) as error:
+            raise Unreachable(f"looking for {key}: {error}", hint="see whether the blob store is reachable") from error
+        entry = self._entry(kind, key, f"{version['last_modified']}:{version['size']}", {})
+        if isinstance(entry, DamagedBackup):
+            raise Damaged(entry.reason)
+        return entry
 
     def keys(self, under: str) -> Keys:
         """Return every key below a prefix.
