@@ -31,6 +31,7 @@ __all__ = [
     "NotifySettings",
     "PrefectSettings",
     "RepositorySettings",
+    "RestoreSettings",
     "RetentionSettings",
     "Settings",
     "VectorSettings",
@@ -286,6 +287,15 @@ class BackupSettings(Section):
         return (local, *self.repositories)
 
 
+class RestoreSettings(Section):
+    """How backups are restored."""
+
+    keep_old_h: Annotated[float, Field(ge=0)] = 72.0
+    """How long the collection that was live before a restore is kept beside the restored one."""
+    deep_up_to: Annotated[int, Field(ge=0)] = 100_000
+    """Up to this many points the ids of a restored collection are read one by one; above, its count and samples are."""
+
+
 class Settings(BaseSettings):
     """Everything a person can set. Environment wins over the file: `REANIMATE_WEB__PORT=9000`."""
 
@@ -310,6 +320,7 @@ class Settings(BaseSettings):
     incidents: IncidentSettings = IncidentSettings()
     notify: NotifySettings = NotifySettings()
     backups: BackupSettings = BackupSettings()
+    restores: RestoreSettings = RestoreSettings()
 
     @classmethod
     def settings_customise_sources(

@@ -276,6 +276,7 @@ def _describe(
         config=source.info["config"],
         payload_schema=payload_schema(source.info),
         exact_count=facts.count,
+        ids_sha256=facts.ids_sha256,
         live=live,
         parts=parts,
         sentinels=facts.sentinels,

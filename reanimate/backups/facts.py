@@ -19,9 +19,10 @@ __all__ = ["SnapshotFacts", "read_facts"]
 
 
 class SnapshotFacts(BaseModel):
-    """Exact count, sentinels and golden queries of one snapshot, all shards together."""
+    """Exact count, hash over the ids, sentinels and golden queries of one snapshot, all shards together."""
 
     count: int
+    ids_sha256: str
     sentinels: list[Sentinel]
     golden: list[GoldenQuery]
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["canonical", "point_hash", "shortest_floats"]
+__all__ = ["IdsHash", "canonical", "point_hash", "shortest_floats"]
 
 
 def canonical(value: Any) -> str:
@@ -30,6 +30,21 @@ def point_hash(point_id: int | str, vectors: Any, payload: Mapping[str, Any] | N
         "vectors": {name: _vector(vector) for name, vector in named.items() if vector is not None},
     }
     return hashlib.sha256(canonical(content).encode("utf-8", "surrogatepass")).hexdigest()
+
+
+class IdsHash:
+    """One hash over a set of ids, in whatever order they come: which points there are, not only how many."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._sum = 0
+
+    def add(self, point_id: int | str) -> None:
+        self.count += 1
+        self._sum += int.from_bytes(hashlib.sha256(canonical(point_id).encode()).digest(), "big")
+
+    def hexdigest(self) -> str:
+        return f"{self._sum % (1 << 256):064x}"
 
 
 def shortest_floats(values: Iterable[float]) -> list[float]:

@@ -214,7 +214,7 @@ class VectorManifest(Manifest):
     exact_count: int = Field(ge=0)
     """Points in the snapshot, counted in the snapshot."""
     ids_sha256: str | None = None
-    """Over all ids in the snapshot; see `hashing.ids_hash`."""
+    """Over all ids in the snapshot; see `hashing.IdsHash`."""
     live: LiveCounts
     sentinels: list[Sentinel]
     golden: list[GoldenQuery]

@@ -13,7 +13,7 @@ from typing import Any
 
 from qdrant_edge import CountRequest, EdgeShard, Query, QueryRequest, ScrollRequest, SearchParams
 
-from reanimate.backups.hashing import point_hash, shortest_floats
+from reanimate.backups.hashing import IdsHash, point_hash, shortest_floats
 from reanimate.vector.config import dense_vectors, smaller_is_nearer
 
 __all__ = ["main", "read"]
@@ -43,12 +43,14 @@ def read(asked: Json) -> Json:
     """Load every shard and merge what they say."""
     shards = [_load(Path(path), Path(asked["scratch"]) / shard_id) for shard_id, path in asked["shards"].items()]
     try:
+        ids = IdsHash()
         chosen = heapq.nsmallest(
-            asked["sentinels"], (entry for shard in shards for entry in _ranked_ids(shard, asked["salt"]))
+            asked["sentinels"], (entry for shard in shards for entry in _ranked_ids(shard, asked["salt"], ids))
         )
         points = [(point_id, _point(shards, point_id)) for _, point_id in chosen]
         return {
             "count": sum(shard.count(CountRequest(exact=True)) for shard in shards),
+            "ids_sha256": ids.hexdigest(),
             "sentinels": [
                 {"id": point_id, "sha256": point_hash(point_id, point.vector, point.payload)}
                 for point_id, point in points
@@ -66,13 +68,14 @@ def _load(snapshot: Path, into: Path) -> EdgeShard:
     return EdgeShard.load(str(into))
 
 
-def _ranked_ids(shard: EdgeShard, salt: str) -> Iterator[tuple[bytes, Id]]:
+def _ranked_ids(shard: EdgeShard, salt: str, ids: IdsHash) -> Iterator[tuple[bytes, Id]]:
     """Give every id with a rank that is random but the same each time; the lowest are an even sample of the ids."""
     offset = None
     while True:
         page, offset = shard.scroll(ScrollRequest(limit=_PAGE, offset=offset, with_payload=False, with_vector=False))
         for record in page:
             point_id = _plain(record.id)
+            ids.add(point_id)
             yield hashlib.blake2b(f"{salt}:{point_id}".encode(), digest_size=8).digest(), point_id
         if offset is None:
             return

@@ -362,15 +362,28 @@ class Restore(Base):
     id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
     kind: Mapped[str]
     subject: Mapped[str]
+    repository: Mapped[str | None]
     backup_id: Mapped[str]
     target: Mapped[str]
     new_name: Mapped[str]
+    trigger: Mapped[str] = mapped_column(default="command")
+    """Who asked: command, or incident:ID."""
     state: Mapped[str]  # running, done, failed, undone
     started_at: Mapped[datetime]
     ended_at: Mapped[datetime | None]
     took_s: Mapped[float | None]
     size_bytes: Mapped[int | None] = mapped_column(BigInteger)
     error: Mapped[str | None]
+    switch: Mapped[Json | None]
+    """Where the aliases pointed before and point after: what an undo needs."""
+    report: Mapped[Json | None]
+    """Writes that the backup lacks, and what became of them."""
+    keep_until: Mapped[datetime | None]
+    """As long at least what was live before is kept."""
+    doomed_at: Mapped[datetime | None]
+    """When it was first announced that what was live before goes; it goes at a later look."""
+    removed_at: Mapped[datetime | None]
+    """When what was live before was removed."""
 
 
 class Outbox(Base):

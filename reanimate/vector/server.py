@@ -222,9 +222,22 @@ class VectorServer:
         points: list[Json] = result["points"]
         return points
 
-    async def scroll(self, name: str, *, limit: int = 256, offset: int | str | None = None) -> Json:
-        """Return one page: `points` with payload and vectors, and `next_page_offset`."""
-        body = {"limit": limit, "offset": offset, "with_payload": True, "with_vector": True}
+    async def scroll(
+        self,
+        name: str,
+        *,
+        limit: int = 256,
+        offset: int | str | None = None,
+        only: Json | None = None,
+        ids_only: bool = False,
+    ) -> Json:
+        """Return one page in the order of ids: `points`, with payload and vectors unless only ids are wanted.
+
+        `next_page_offset` is where the next one begins; `only` is a filter.
+        """
+        body = {"limit": limit, "offset": offset, "with_payload": not ids_only, "with_vector": not ids_only}
+        if only is not None:
+            body["filter"] = only
         result: Json = await self._call(
             "POST", self.path(name, "points/scroll"), doing=f"scrolling {name!r}", json=body, timeout_s=30.0
         )
