@@ -235,7 +235,7 @@ class VectorServer:
 
         `next_page_offset` is where the next one begins; `only` is a filter.
         """
-        body = {"limit": limit, "offset": offset, "with_payload": not ids_only, "with_vector": not ids_only}
+        body: Json = {"limit": limit, "offset": offset, "with_payload": not ids_only, "with_vector": not ids_only}
         if only is not None:
             body["filter"] = only
         result: Json = await self._call(
