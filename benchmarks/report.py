@@ -12,7 +12,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-__all__ = ["Goal", "Report", "Row", "arguments", "percentile"]
+__all__ = ["Goal", "Report", "Row", "arguments", "parser", "percentile"]
 
 
 @dataclass(frozen=True)
@@ -102,10 +102,15 @@ def percentile(values: Sequence[float], share: float) -> float:
     return ordered[max(0, math.ceil(len(ordered) * share / 100) - 1)]
 
 
-def arguments(description: str, **defaults: float) -> argparse.Namespace:
-    """Parse the command line every benchmark has: `--json`, and a number for each of `defaults`."""
-    parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
+def parser(description: str, **defaults: float) -> argparse.ArgumentParser:
+    """Return the command line every benchmark has: `--json`, and a number for each of `defaults`."""
+    built = argparse.ArgumentParser(description=description)
+    built.add_argument("--json", action="store_true", help="print one JSON object")
     for name, value in defaults.items():
-        parser.add_argument(f"--{name}", type=type(value), default=value, help=f"default {value:g}")
-    return parser.parse_args()
+        built.add_argument(f"--{name}", type=type(value), default=value, help=f"default {value:g}")
+    return built
+
+
+def arguments(description: str, **defaults: float) -> argparse.Namespace:
+    """Parse that command line."""
+    return parser(description, **defaults).parse_args()
