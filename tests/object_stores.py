@@ -45,7 +45,8 @@ def program(name: str) -> str:
 @contextmanager
 def ministack(port: int, home: Path) -> Iterator[str]:
     """Run ministack: in memory, with S3's rules for conditions, checksums, versions and locks. Yields its URL."""
-    environment = {**os.environ, "BIND_HOST": "127.0.0.1", "GATEWAY_PORT": str(port), "HOME": str(home)}
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
+    environment |= {"BIND_HOST": "127.0.0.1", "GATEWAY_PORT": str(port), "HOME": str(home)}
     with _running([program("ministack")], port, environment, home) as url:
         yield url
 

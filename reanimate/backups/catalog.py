@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path, PurePosixPath
-from typing import Any, Generic, TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import obstore
 from obstore.exceptions import BaseError
@@ -25,6 +25,8 @@ from reanimate.backups.blobs import ObjectStore, create_object
 from reanimate.backups.keyring import Keyring
 from reanimate.backups.manifest import Link, Manifest, VectorManifest
 from reanimate.backups.marks import Mark, newest, parse_mark
+from reanimate.backups.memory import Memory
+from reanimate.backups.published import DamagedBackup, Listing, Published, doubted, seen_of
 from reanimate.backups.signature import open_signed, sign
 from reanimate.errors import Damaged, NotFound, Unreachable
 
@@ -56,57 +58,6 @@ Keys: TypeAlias = list[str]
 
 
 @dataclass(frozen=True)
-class DamagedBackup:
-    """A backup that cannot be used, and why."""
-
-    id: str
-    key: str
-    reason: str
-
-
-@dataclass(frozen=True)
-class Published(Generic[M_co]):
-    """A backup that exists: its manifest, the hash of that as it is stored, and the marks beside it."""
-
-    manifest: M_co
-    key: str
-    sha256: str
-    marks: tuple[Mark, ...] = ()
-
-    @property
-    def folder(self) -> str:
-        return str(PurePosixPath(self.key).parent)
-
-    @property
-    def deleted(self) -> Mark | None:
-        """The mark of one that is to be removed after its grace."""
-        return newest(self.marks, "deleted")
-
-    @property
-    def last_proof(self) -> Mark | None:
-        """The newest proof, passed or failed."""
-        return newest(self.marks, "proof-passed", "proof-failed")
-
-    @property
-    def proven_at(self) -> datetime | None:
-        """When it was last proven, if the newest proof passed."""
-        proof = self.last_proof
-        return proof.at if proof and proof.what == "proof-passed" else None
-
-
-@dataclass(frozen=True)
-class Listing:
-    """Everything that calls itself a vector backup: newest first, and those that cannot be used."""
-
-    published: tuple[Published[VectorManifest], ...]
-    damaged: tuple[DamagedBackup, ...]
-
-    @property
-    def manifests(self) -> tuple[VectorManifest, ...]:
-        return tuple(one.manifest for one in self.published)
-
-
-@dataclass(frozen=True)
 class _Stored:
     """A manifest as it was read: the document that was signed, and the hash of the stored bytes."""
 
@@ -121,11 +72,18 @@ class Catalog:
     loop that must not wait. Without a keyring nothing that others have signed is trusted.
     """
 
-    def __init__(self, store: ObjectStore, scratch: Path | None = None, keyring: Keyring | None = None) -> None:
+    def __init__(
+        self,
+        store: ObjectStore,
+        scratch: Path | None = None,
+        keyring: Keyring | None = None,
+        memory: Memory | None = None,
+    ) -> None:
         self.store = store
         self.scratch = scratch or Path(tempfile.gettempdir())
         """Where files stay for a moment on their way between a server and the store."""
         self.keyring = keyring or Keyring.ephemeral()
+        self.memory = memory or Memory()
         self._read: dict[tuple[str, str], _Stored | DamagedBackup] = {}
 
     # -- reading ---------------------------------------------------------------------------------------------------
@@ -244,7 +202,9 @@ class Catalog:
         content = sign(linked.to_bytes(), self.keyring)
         key = f"{backup_prefix(manifest.subject, manifest.id, _root(type(manifest)))}/{MANIFEST}"
         await create_object(self.store, key, content)
-        return Published(linked, key, hashlib.sha256(content).hexdigest())
+        published = Published(linked, key, hashlib.sha256(content).hexdigest())
+        self.memory.note([seen_of(published)])
+        return published
 
     def _before(self, manifest: M) -> Link | None:
         """Return the newest other backup of the same subject."""
@@ -271,10 +231,13 @@ class Catalog:
                     damaged.append(entry)
                 else:
                     found[key] = entry
-        replaced = {one.key: one for one in _replaced(found.values())}
-        usable = [entry for entry in found.values() if entry.key not in replaced]
+        remembered = [seen for seen in self.memory.recall() if kind.ROOT in (None, PurePosixPath(seen.key).parts[0])]
+        damaged += doubted(found, damaged, remembered)
+        unusable = {one.key for one in damaged}
+        usable = [entry for key, entry in found.items() if key not in unusable]
         usable.sort(key=lambda entry: (entry.manifest.taken_at, entry.manifest.id), reverse=True)
-        return usable, [*damaged, *replaced.values()]
+        self.memory.note([seen_of(entry) for entry in usable])
+        return usable, damaged
 
     def _entry(
         self, kind: type[M], key: str, version: str, marks: Mapping[str, tuple[Mark, ...]]
@@ -330,19 +293,6 @@ def _by_folder(keys: Iterable[str]) -> dict[str, tuple[Mark, ...]]:
         if mark := parse_mark(key):
             folders.setdefault(str(PurePosixPath(key).parent), []).append(mark)
     return {folder: tuple(marks) for folder, marks in folders.items()}
-
-
-def _replaced(entries: Iterable[Published[M]]) -> list[DamagedBackup]:
-    """Find manifests that are not those which their successors were linked to: rightly signed, and put there since."""
-    by_id = {entry.manifest.id: entry for entry in entries}
-    found = []
-    for entry in by_id.values():
-        link = entry.manifest.previous
-        before = by_id.get(link.id) if link else None
-        if link and before and before.sha256 != link.sha256:
-            reason = f"the manifest {before.key} is not the one that was there when {entry.manifest.id} was published"
-            found.append(DamagedBackup(before.manifest.id, before.key, reason))
-    return found
 
 
 def _root(kind: type[Manifest]) -> str:

@@ -103,6 +103,7 @@ async def remove(catalog: Catalog, folder: str, *, known: frozenset[str], now: d
         removed += 1
         # A reader marks first and looks for the manifest then; so whoever found it is seen here.
         mine = await asyncio.to_thread(catalog.keys, folder)
+    await asyncio.to_thread(catalog.memory.forget, PurePosixPath(folder).name)
     _refuse_if(folder, _read(mine, now))
     marks = [key for key in mine if _is_deleted_mark(key)]
     for key in [*(key for key in mine if key not in marks and key != manifest), *marks]:

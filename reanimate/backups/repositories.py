@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from reanimate.backups.catalog import Catalog
 from reanimate.backups.keyring import Keyring
+from reanimate.backups.memory import Memory
 from reanimate.backups.stores import open_url, shown_url
 from reanimate.config import RepositorySettings, Settings
 from reanimate.errors import NotFound
@@ -33,7 +34,10 @@ def open_repositories(settings: Settings) -> dict[str, Repository]:
     for each in settings.backups.all_repositories(settings.home):
         store = open_url(each.url, each.plain_options())
         opened[each.name] = Repository(
-            each.name, shown_url(each.url), Catalog(store, settings.home / "tmp", keyring), each
+            each.name,
+            shown_url(each.url),
+            Catalog(store, settings.home / "tmp", keyring, Memory.of(settings.home, each.url)),
+            each,
         )
     return opened
 

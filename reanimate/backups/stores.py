@@ -51,6 +51,8 @@ def open_url(url: str, options: Mapping[str, str] | None = None) -> ObjectStore:
             return LocalStore(prefix=Path(unquote(where.path)), mkdir=True)
         given = dict(options or {})
         client = _CLIENT_DEFAULTS | {name: given.pop(name) for name in _CLIENT_OPTIONS & given.keys()}
+        if allowed := os.environ.get("AWS_ALLOW_HTTP"):  # the one of the usual names that obstore itself passes over
+            client.setdefault("allow_http", allowed)
         if where.scheme in _S3_SCHEMES and "AWS_CHECKSUM_ALGORITHM" not in os.environ:
             given.setdefault("checksum_algorithm", "SHA256")
         if given.get("checksum_algorithm", "").lower() == "none":

@@ -28,6 +28,8 @@ _PARTS_AT_ONCE = 3
 _RANGES_AT_ONCE = 3
 _ATTEMPTS = 4
 _FIRST_WAIT_S = 0.2
+_NO_BULK: set[str] = set()
+"""Servers that know no deletion of several objects at once, which is what a deletion asks for."""
 _PREAMBLE = re.compile(r"^Generic \w+ error: (Error performing .*? - )?")
 
 
@@ -143,18 +145,26 @@ def delete_object(store: ObjectStore, key: str) -> None:
         Unreachable: the store could not be written.
         Refused: the store keeps it.
     """
+    if isinstance(store, S3Store) and _server(store) in _NO_BULK:
+        _delete_alone(store, key)
+        return
     try:
         obstore.delete(store, key)
     except FileNotFoundError:
         return
     except (BaseError, OSError) as error:
         if isinstance(store, S3Store) and "501 Not Implemented" in str(error):
-            _delete_alone(store, key)  # it knows no deletion of several at once, which is what was asked
+            _NO_BULK.add(_server(store))
+            _delete_alone(store, key)
             return
         failure = told(error, f"deleting {key}")
         if isinstance(failure, Refused):
             failure.hint = "the credentials may not, or a retention rule of the store keeps it"
         raise failure from error
+
+
+def _server(store: S3Store) -> str:
+    return store.config.get("endpoint") or ""
 
 
 def _delete_alone(store: S3Store, key: str) -> None:
