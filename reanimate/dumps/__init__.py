@@ -1,1 +1,1 @@
-"""Dumps: backups of Postgres databases, restored beside the live one and verified before they take its name."""
+"""Postgres backups: a dump and its facts of one snapshot, restored beside the live database, verified, then renamed."""
