@@ -29,7 +29,11 @@ __all__ = [
     "GatewaySettings",
     "IncidentSettings",
     "NotifySettings",
+    "PREFECT_NAME",
+    "PostgresDatabase",
+    "PostgresSettings",
     "PrefectSettings",
+    "RECORD_NAME",
     "RepositorySettings",
     "RestoreSettings",
     "RetentionSettings",
@@ -296,6 +300,38 @@ class RestoreSettings(Section):
     """Up to this many points the ids of a restored collection are read one by one; above, its count and samples are."""
 
 
+RECORD_NAME = "record"
+PREFECT_NAME = "prefect"
+"""What our own databases are called among those that are backed up."""
+
+
+class PostgresDatabase(Section):
+    """One database of the agent."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,60}$")]
+    url: SecretStr
+    """postgresql://user:password@host:5432/database"""
+
+
+class PostgresSettings(Section):
+    """The databases to back up. Our own record always is one, called `record`."""
+
+    databases: tuple[PostgresDatabase, ...] = ()
+    prefect: bool = False
+    """Also back up Prefect's own database, as `prefect`."""
+    scratch_url: SecretStr | None = None
+    """A server to try dumps on; without one a throwaway server is started for each proof."""
+    hash_limit_mb: Annotated[int, Field(ge=1)] = 4096
+    """Of a larger table a sample of about this size is hashed, not every row."""
+
+    @model_validator(mode="after")
+    def _names_are_unique(self) -> "PostgresSettings":
+        names = [RECORD_NAME, PREFECT_NAME, *(database.name for database in self.databases)]
+        if len(set(names)) != len(names):
+            raise ValueError(f"two databases share a name (ours are called {RECORD_NAME} and {PREFECT_NAME}): {names}")
+        return self
+
+
 class Settings(BaseSettings):
     """Everything a person can set. Environment wins over the file: `REANIMATE_WEB__PORT=9000`."""
 
@@ -321,6 +357,7 @@ class Settings(BaseSettings):
     notify: NotifySettings = NotifySettings()
     backups: BackupSettings = BackupSettings()
     restores: RestoreSettings = RestoreSettings()
+    postgres: PostgresSettings = PostgresSettings()
 
     @classmethod
     def settings_customise_sources(

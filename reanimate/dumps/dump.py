@@ -4,10 +4,12 @@ import asyncio
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import BinaryIO
 
 from reanimate.backups.scratch import require_room
+from reanimate.clock import utcnow
 from reanimate.dumps.archive import check_archive
 from reanimate.dumps.content import read_large_objects, read_sequences, read_tables, sequence_facts
 from reanimate.dumps.facts import DatabaseFacts, SequenceFacts, TableFacts
@@ -47,6 +49,8 @@ class Dumped:
     facts: DatabaseFacts
     made_by: str
     """pg_dump's version."""
+    taken_at: datetime
+    """When the snapshot was taken, by our clock."""
 
 
 async def dump_database(
@@ -71,6 +75,7 @@ async def dump_database(
     """
     progress = on_progress or _silent
     async with open_snapshot(login) as snapshot:
+        taken_at = utcnow()
         programs = programs_for_dump(found, snapshot.server_major)
         size = sum(table.size for table in snapshot.tables)
         require_room(file.parent, size, f"the dump of {login.database!r}")
@@ -86,7 +91,7 @@ async def dump_database(
     progress("check", 0, written.size)
     await check_archive(file, programs, facts)
     progress("check", written.size, written.size)
-    return Dumped(file, written.size, written.digest.hexdigest(), facts, programs.version)
+    return Dumped(file, written.size, written.digest.hexdigest(), facts, programs.version, taken_at)
 
 
 class _Written:

@@ -9,9 +9,10 @@ from psycopg.sql import SQL, Composable, Identifier, Literal
 
 from reanimate.dumps.facts import DatabaseProperties, Grant
 from reanimate.dumps.fitness import Fitness
-from reanimate.errors import ServerFailed
+from reanimate.dumps.login import said
+from reanimate.errors import ConfigInvalid, ServerFailed
 
-__all__ = ["apply_properties", "create_like", "drop_database"]
+__all__ = ["apply_properties", "create_like", "create_plain", "drop_database"]
 
 log = logging.getLogger(__name__)
 
@@ -19,10 +20,12 @@ _PROVIDERS = {"c": "libc", "i": "icu", "b": "builtin"}
 _DROP_ATTEMPTS = 5
 
 
-async def create_like(
-    connection: AsyncConnection, name: str, properties: DatabaseProperties, fitness: Fitness
-) -> None:
-    """Create an empty database with that encoding, locale and owner."""
+async def create_like(connection: AsyncConnection, name: str, properties: DatabaseProperties, fitness: Fitness) -> None:
+    """Create an empty database with that encoding, locale and owner.
+
+    Raises:
+        ConfigInvalid: the server's machine does not have the locale.
+    """
     parts: list[Composable] = [
         SQL("CREATE DATABASE {} TEMPLATE template0 ENCODING {} LC_COLLATE {} LC_CTYPE {}").format(
             Identifier(name),
@@ -40,7 +43,20 @@ async def create_like(
         parts.append(SQL("ICU_RULES {}").format(Literal(properties.icu_rules)))
     if fitness.owner is not None:
         parts.append(SQL("OWNER {}").format(Identifier(fitness.owner)))
-    await connection.execute(SQL(" ").join(parts))
+    try:
+        await connection.execute(SQL(" ").join(parts))
+    except (psycopg.errors.WrongObjectType, psycopg.errors.FeatureNotSupported, psycopg.errors.InvalidParameterValue,
+            psycopg.errors.UndefinedFile) as error:  # fmt: skip
+        raise ConfigInvalid(
+            f"database {name!r} cannot be made with locale {properties.locale or properties.collate}: {said(error)}",
+            hint="install the locale on the server's machine, or restore on another server",
+        ) from error
+
+
+async def create_plain(connection: AsyncConnection, name: str, properties: DatabaseProperties) -> None:
+    """Create an empty database with that encoding, and the locale that every server has."""
+    statement = SQL("CREATE DATABASE {} TEMPLATE template0 ENCODING {} LOCALE 'C'")
+    await connection.execute(statement.format(Identifier(name), Literal(properties.encoding)))
 
 
 async def apply_properties(
@@ -88,7 +104,7 @@ async def _try(connection: AsyncConnection, statement: Composable, what: str) ->
         await connection.execute(statement)
     except psycopg.Error as error:
         log.warning("giving the restored database %s: %s", what, error)
-        return [f"{what}: {str(error).strip().splitlines()[0]}"]
+        return [f"{what}: {said(error)}"]
     return []
 
 
@@ -130,7 +146,7 @@ async def drop_database(connection: AsyncConnection, name: str) -> None:
         try:
             await connection.execute(SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(Identifier(name)))
         except psycopg.Error as error:
-            problem = str(error).strip().splitlines()[0]
+            problem = said(error)
             if connection.closed:
                 raise
         row = await (await connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", (name,))).fetchone()

@@ -93,9 +93,7 @@ def _read(name: str, comment: str | None, database: str) -> Marked | None:
         noted = json.loads(comment)
         if not isinstance(noted, dict) or noted.get("of") != database or noted.get("by") != _KEY:
             return None
-        return Marked(
-            name, database, Stage(noted["stage"]), noted["backup_id"], noted["at"], noted.get("comment")
-        )
+        return Marked(name, database, Stage(noted["stage"]), noted["backup_id"], noted["at"], noted.get("comment"))
     except (ValueError, KeyError):
         return None
 

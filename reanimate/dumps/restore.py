@@ -15,12 +15,12 @@ from reanimate.dumps.dump import Progress
 from reanimate.dumps.facts import DatabaseFacts
 from reanimate.dumps.fitness import Fitness, create_roles, look_at_server
 from reanimate.dumps.login import Login, maintenance
-from reanimate.dumps.making import apply_properties, create_like, drop_database
+from reanimate.dumps.making import apply_properties, create_like, create_plain, drop_database
 from reanimate.dumps.markers import Marked, Stage, beside_name, databases_of, mark
 from reanimate.dumps.programs import Programs, programs_for_restore
 from reanimate.dumps.running import run_program
 from reanimate.dumps.verification import Verification, verify_database
-from reanimate.errors import Busy, InputInvalid, ReanimateError
+from reanimate.errors import Busy, ConfigInvalid, InputInvalid, ReanimateError
 
 __all__ = ["Beside", "DumpToRestore", "exclusively", "restore_beside", "sweep"]
 
@@ -64,8 +64,9 @@ async def restore_beside(
     """Restore beside the database of `login`, whether that exists or not, and verify.
 
     What a killed restore of the same database left is dropped first. On any failure the new database is dropped again
-    and seen to be gone. `make_roles` creates roles that the server lacks, without a login. On a `scratch` server
-    nothing is published and no statistics are gathered. Stages of progress: restore, analyze, verify.
+    and seen to be gone. `make_roles` creates roles that the server lacks, without a login. On a `scratch` server,
+    where a dump is only tried, nothing is published to subscribers, no statistics are gathered, a locale that the
+    server lacks is done without, and differences are told, not raised. Stages of progress: restore, analyze, verify.
 
     Raises:
         Busy: another restore of this database is running.
@@ -93,20 +94,40 @@ async def restore_beside(
             name, login.database, Stage.RESTORING, dump.backup_id, now.isoformat(), dump.facts.properties.comment
         )
         try:
-            await create_like(connection, name, dump.facts.properties, fitness)
+            notes = await _create(connection, name, dump.facts, fitness, scratch=scratch)
             await mark(connection, marked)
             await _fill(connection, login.at(name), dump, fitness, programs, progress, scratch=scratch)
             refused = await _finish(connection, login.at(name), dump.facts, progress, scratch=scratch)
             verification = await verify_database(
-                login.at(name), dump.facts, dump.backup_id, rights=fitness.grants, on_progress=on_progress
+                login.at(name),
+                dump.facts,
+                dump.backup_id,
+                rights=fitness.grants,
+                locale=not notes,
+                on_progress=on_progress,
             )
-            verification.require(login.where)
+            if not scratch:
+                verification.require(login.where)
             await mark(connection, replace(marked, stage=Stage.RESTORED))
         except BaseException:
             # Also when cancelled: a half-filled database must not be left to be found.
             await _give_up(login, name)
             raise
-    return Beside(name, verification, (*fitness.notes, *(f"not kept: {what}" for what in refused)))
+    return Beside(name, verification, (*fitness.notes, *notes, *(f"not kept: {what}" for what in refused)))
+
+
+async def _create(
+    connection: AsyncConnection, name: str, facts: DatabaseFacts, fitness: Fitness, *, scratch: bool
+) -> list[str]:
+    """Make the new database, and return what is other than in the one that was dumped, in words."""
+    try:
+        await create_like(connection, name, facts.properties, fitness)
+    except ConfigInvalid as error:
+        if not scratch:
+            raise
+        await create_plain(connection, name, facts.properties)
+        return [f"tried without its locale: {error.args[0]}"]
+    return []
 
 
 @asynccontextmanager
@@ -191,7 +212,9 @@ def _only_the_parameter(lines: Sequence[str]) -> bool:
     """Say whether every error of a pg_restore is that the server does not know `transaction_timeout`."""
     errors = sum("pg_restore: error:" in line for line in lines)
     known = sum(
-        "pg_restore: error:" in line and "unrecognized configuration parameter" in line and "transaction_timeout" in line
+        "pg_restore: error:" in line
+        and "unrecognized configuration parameter" in line
+        and "transaction_timeout" in line
         for line in lines
     )
     return errors == known > 0 and any("errors ignored on restore" in line for line in lines)

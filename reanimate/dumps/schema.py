@@ -32,8 +32,7 @@ _RELATIONS = (
     f"WHERE {_OURS} AND {_not_member('pg_class', 'c.oid')}"
 )
 _TYPES = (
-    "FROM pg_type t JOIN pg_namespace n ON n.oid = t.typnamespace "
-    f"WHERE {_OURS} AND {_not_member('pg_type', 't.oid')}"
+    f"FROM pg_type t JOIN pg_namespace n ON n.oid = t.typnamespace WHERE {_OURS} AND {_not_member('pg_type', 't.oid')}"
 )
 
 # Objects of which only the presence is noted: rare, and made by administrators or extensions.

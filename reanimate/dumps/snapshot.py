@@ -69,7 +69,9 @@ async def _begin(connection: AsyncConnection, login: Login, major: int) -> Snaps
         if tables:
             names = SQL(", ").join(table.identifier for table in tables)
             await connection.execute(SQL("LOCK TABLE {} IN ACCESS SHARE MODE").format(names))
-        row = await (await connection.execute("SELECT pg_export_snapshot(), current_setting('server_version')")).fetchone()
+        row = await (
+            await connection.execute("SELECT pg_export_snapshot(), current_setting('server_version')")
+        ).fetchone()
         assert row is not None
         if {table.oid for table in await tables_to_read(connection)} == {table.oid for table in tables}:
             return Snapshot(connection, row[0], major, str(row[1]).split()[0], tuple(tables))

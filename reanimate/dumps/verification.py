@@ -52,9 +52,17 @@ class Verification:
 
 
 async def verify_database(
-    login: Login, facts: DatabaseFacts, backup_id: str, *, rights: bool, on_progress: Progress | None = None
+    login: Login,
+    facts: DatabaseFacts,
+    backup_id: str,
+    *,
+    rights: bool,
+    locale: bool = True,
+    on_progress: Progress | None = None,
 ) -> Verification:
-    """Hold a database against the facts of a dump. `rights`: owners and grants were restored, so they must be equal.
+    """Hold a database against the facts of a dump.
+
+    `rights`: owners and grants were restored, so they must be equal. `locale`: so was the locale.
 
     Raises:
         ReanimateError: as `Login.connect`; a difference is told, not raised.
@@ -74,7 +82,7 @@ async def verify_database(
     differences = schema_differences(facts.schema_objects, schema, same_version=major == facts.server_major)
     lacking = sorted({extension.name for extension in facts.extensions} - extensions)
     checks = [
-        _text("encoding", _place(facts.properties), _place(properties)),
+        _text("encoding", _place(facts.properties, locale=locale), _place(properties, locale=locale)),
         _list("extensions", f"{len(facts.extensions)} there", [f"{name} is missing" for name in lacking]),
         _list("schema", f"{len(facts.schema_objects)} objects as dumped", differences),
         _list("tables", f"{len(facts.tables)} tables", _table_differences(facts.tables, tables)),
@@ -151,8 +159,8 @@ def _large(count: int, content: str) -> str:
     return f"{count}, by hash {content}" if count else "none"
 
 
-def _place(properties: DatabaseProperties) -> str:
-    return f"{properties.encoding}, {properties.collate}, {properties.ctype}"
+def _place(properties: DatabaseProperties, *, locale: bool) -> str:
+    return ", ".join((properties.encoding, *((properties.collate, properties.ctype) if locale else ())))
 
 
 def _text(name: str, expected: str, found: str) -> Check:

@@ -3,6 +3,7 @@
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from reanimate.backups.checks import Check, failures
 from reanimate.backups.comparison import check_answer, count_points, tally
 from reanimate.backups.manifest import VectorManifest
 from reanimate.errors import NotFound, VerificationFailed
@@ -13,16 +14,6 @@ __all__ = ["Check", "Verification", "verify"]
 
 _ANSWERING = ("green", "yellow")
 """Yellow still optimizes, and answers fully."""
-
-
-@dataclass(frozen=True)
-class Check:
-    """One thing held against the manifest."""
-
-    name: str
-    passed: bool
-    expected: str
-    found: str
 
 
 @dataclass(frozen=True)
@@ -45,13 +36,8 @@ class Verification:
             VerificationFailed: naming each failed check with what was expected and found.
         """
         if not self.passed:
-            failed = "; ".join(
-                f"{check.name}: expected {check.expected}, found {check.found}"
-                for check in self.checks
-                if not check.passed
-            )
             raise VerificationFailed(
-                f"{self.collection!r} on {where} is not what backup {self.backup_id} holds: {failed}"
+                f"{self.collection!r} on {where} is not what backup {self.backup_id} holds: {failures(self.checks)}"
             )
 
 
