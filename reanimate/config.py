@@ -21,6 +21,8 @@ from pydantic_settings import (
 from reanimate.errors import ConfigInvalid
 
 __all__ = [
+    "PREFECT_NAME",
+    "RECORD_NAME",
     "AgentSettings",
     "AlertSettings",
     "BackupSettings",
@@ -29,11 +31,9 @@ __all__ = [
     "GatewaySettings",
     "IncidentSettings",
     "NotifySettings",
-    "PREFECT_NAME",
     "PostgresDatabase",
     "PostgresSettings",
     "PrefectSettings",
-    "RECORD_NAME",
     "RepositorySettings",
     "RestoreSettings",
     "RetentionSettings",

@@ -37,7 +37,8 @@ _STATEMENTS = (
             n::numeric::money
         FROM generate_series(1, {rows}) n""",
     'CREATE TABLE "Größe ""x"" y"."Tisch; DROP ""z""" ("r" int, "Spalte ""q""" text, r2 text COLLATE unlike)',
-    """INSERT INTO "Größe ""x"" y"."Tisch; DROP ""z""\" VALUES (1, 'eins', 'A'), (NULL, NULL, NULL), (1, 'eins', 'A')""",
+    """INSERT INTO "Größe ""x"" y"."Tisch; DROP ""z""\" 
+        VALUES (1, 'eins', 'A'), (NULL, NULL, NULL), (1, 'eins', 'A')""",
     "CREATE TABLE events (at date NOT NULL, n int, PRIMARY KEY (at, n)) PARTITION BY RANGE (at)",
     "CREATE TABLE events_old PARTITION OF events FOR VALUES FROM (MINVALUE) TO ('2026-01-01')",
     "CREATE TABLE events_new PARTITION OF events DEFAULT",

@@ -11,11 +11,13 @@ from reanimate.dumps.login import Login
 from reanimate.dumps.running import together
 
 __all__ = [
+    "HowToRead",
     "TableToRead",
     "prepare",
     "read_large_objects",
     "read_sequences",
     "read_tables",
+    "read_tables_at_once",
     "sequence_facts",
     "tables_to_read",
 ]
@@ -41,7 +43,7 @@ _PREPARE = (
 
 # Tables of extensions come with the extension; what is dumped of them is the extension's own choice.
 _TABLES = """
-    SELECT c.oid::bigint, n.nspname, c.relname, pg_table_size(c.oid),
+    SELECT c.oid::bigint, n.nspname, c.relname, coalesce(pg_table_size(c.oid), 0),
       ARRAY(SELECT a.attname::text FROM pg_attribute a
             WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attname),
       ARRAY(SELECT a.attname::text FROM pg_index x, unnest(x.indkey) k, pg_attribute a
@@ -114,39 +116,56 @@ async def tables_to_read(connection: AsyncConnection) -> list[TableToRead]:
     ]
 
 
+@dataclass(frozen=True)
+class HowToRead:
+    """A table, and how its rows are hashed."""
+
+    table: TableToRead
+    one_in: int
+    key: Sequence[str]
+
+
 async def read_tables(
+    connection: AsyncConnection, wanted: Sequence[HowToRead], on_progress: Callable[[int, int], None] | None = None
+) -> list[TableFacts]:
+    """Count and hash tables, one after the other, in the transaction that the connection is in."""
+    total, done, found = sum(how.table.size for how in wanted), 0, []
+    for how in wanted:
+        found.append(await _read_content(connection, how.table, one_in=how.one_in, key=how.key))
+        done += how.table.size
+        if on_progress:
+            on_progress(done, total)
+    return found
+
+
+async def read_tables_at_once(
     login: Login,
-    wanted: Sequence[tuple[TableToRead, int, Sequence[str]]],
+    wanted: Sequence[HowToRead],
     *,
-    snapshot: str | None = None,
-    jobs: int = 2,
+    jobs: int = 4,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> list[TableFacts]:
-    """Read tables (each with its one_in and its key) over a few connections, all in the same snapshot if one is named.
+    """Count and hash tables over several connections; of a database that nobody writes to.
 
     Raises:
         ReanimateError: as `Login.connect`.
     """
-    waiting = sorted(range(len(wanted)), key=lambda at: wanted[at][0].size)
-    total, done, found = sum(table.size for table, _, _ in wanted), 0, dict[int, TableFacts]()
+    waiting = sorted(wanted, key=lambda how: how.table.size)
+    total, done, found = sum(how.table.size for how in wanted), 0, list[TableFacts]()
 
     async def work() -> None:
         nonlocal done
         async with login.connect() as connection:
             await prepare(connection)
-            await connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY")
-            if snapshot:
-                await connection.execute(SQL("SET TRANSACTION SNAPSHOT {}").format(Literal(snapshot)))
             while waiting:
-                at = waiting.pop()
-                table, one_in, key = wanted[at]
-                found[at] = await _read_content(connection, table, one_in=one_in, key=key)
-                done += table.size
+                how = waiting.pop()
+                found.extend(await read_tables(connection, [how]))
+                done += how.table.size
                 if on_progress:
                     on_progress(done, total)
 
     await together(*(work() for _ in range(min(jobs, len(wanted)))))
-    return [found[at] for at in range(len(wanted))]
+    return found
 
 
 async def _read_content(

@@ -11,7 +11,7 @@ from typing import BinaryIO
 from reanimate.backups.scratch import require_room
 from reanimate.clock import utcnow
 from reanimate.dumps.archive import check_archive
-from reanimate.dumps.content import read_large_objects, read_sequences, read_tables, sequence_facts
+from reanimate.dumps.content import HowToRead, read_large_objects, read_sequences, read_tables, sequence_facts
 from reanimate.dumps.facts import DatabaseFacts, SequenceFacts, TableFacts
 from reanimate.dumps.login import Login
 from reanimate.dumps.programs import Programs, programs_for_dump
@@ -27,6 +27,7 @@ from reanimate.dumps.properties import (
 from reanimate.dumps.running import run_program, together
 from reanimate.dumps.schema import read_rights, read_schema
 from reanimate.dumps.snapshot import Snapshot, open_snapshot
+from reanimate.errors import Busy
 
 __all__ = ["HASH_LIMIT", "Dumped", "Progress", "dump_database"]
 
@@ -36,7 +37,8 @@ Progress = Callable[[str, int, int], None]
 HASH_LIMIT = 4 << 30
 """A table larger than this is hashed by a sample of about this size."""
 
-_LOCK_WAIT = "30s"
+_LOCK_WAIT = "1s"
+"""The snapshot's session has the locks already: pg_dump waits for nobody but one who is waiting for us."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,20 @@ async def dump_database(
         Damaged: the file is not whole, or does not hold the tables that the snapshot has.
         Unreachable, ServerFailed: the server went away or failed.
     """
-    progress = on_progress or _silent
+    for last in (False, False, False, True):
+        try:
+            return await _dump(login, file, found, hash_limit, on_progress or _silent)
+        except _Overtaken as error:
+            if last:
+                raise Busy(str(error), hint="somebody changes tables again and again; try later") from error
+    raise AssertionError("unreachable: the last attempt returns or raises")
+
+
+class _Overtaken(Exception):
+    """Somebody wants a table exclusively, waits for us, and pg_dump waits for them: we must give way."""
+
+
+async def _dump(login: Login, file: Path, found: Sequence[Programs], hash_limit: int, progress: Progress) -> Dumped:
     async with open_snapshot(login) as snapshot:
         taken_at = utcnow()
         programs = programs_for_dump(found, snapshot.server_major)
@@ -84,7 +99,7 @@ async def dump_database(
         tables: list[TableFacts] = []
         await together(
             _write(login, snapshot, programs, file, size, written, progress),
-            _read_tables(login, snapshot, hash_limit, tables, progress),
+            _read_tables(snapshot, hash_limit, tables, progress),
         )
         moved = sequence_facts(sequences, await read_sequences(snapshot.connection))
         facts = await _describe(snapshot, login, tables, moved)
@@ -122,31 +137,35 @@ async def _write(
             await asyncio.to_thread(written.keep, target, chunk)
             progress("dump", written.size, max(written.size, expected))
 
-        await run_program(
-            [
-                programs.pg_dump,
-                "--format=custom",
-                "--compress=0",
-                f"--snapshot={snapshot.name}",
-                f"--lock-wait-timeout={_LOCK_WAIT}",
-                "--no-subscriptions",
-                "--no-password",
-                f"--dbname={login.address}",
-            ],
-            login,
-            sink=sink,
-            about=f"pg_dump of database {login.database!r} on {login.where}",
-        )
+        try:
+            await run_program(
+                _command(login, snapshot, programs),
+                login,
+                sink=sink,
+                about=f"pg_dump of database {login.database!r} on {login.where}",
+            )
+        except Busy as error:
+            raise _Overtaken(error.args[0]) from error
     progress("dump", written.size, written.size)
 
 
-async def _read_tables(
-    login: Login, snapshot: Snapshot, hash_limit: int, into: list[TableFacts], progress: Progress
-) -> None:
-    wanted = [(table, table.one_in(hash_limit), table.key) for table in snapshot.tables]
-    into += await read_tables(
-        login, wanted, snapshot=snapshot.name, on_progress=lambda done, total: progress("hash", done, total)
-    )
+def _command(login: Login, snapshot: Snapshot, programs: Programs) -> list[str]:
+    return [
+        programs.pg_dump,
+        "--format=custom",
+        "--compress=0",
+        f"--snapshot={snapshot.name}",
+        f"--lock-wait-timeout={_LOCK_WAIT}",
+        "--no-subscriptions",
+        "--no-password",
+        f"--dbname={login.address}",
+    ]
+
+
+async def _read_tables(snapshot: Snapshot, hash_limit: int, into: list[TableFacts], progress: Progress) -> None:
+    """Count and hash on the snapshot's own connection: it has its locks, another would wait behind who wants them."""
+    wanted = [HowToRead(table, table.one_in(hash_limit), table.key) for table in snapshot.tables]
+    into += await read_tables(snapshot.connection, wanted, lambda done, total: progress("hash", done, total))
 
 
 async def _describe(

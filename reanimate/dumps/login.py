@@ -8,7 +8,7 @@ import psycopg
 from psycopg import AsyncConnection
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from reanimate.errors import ConfigInvalid, NotFound, ReanimateError, Refused, ServerFailed, Unreachable
+from reanimate.errors import Busy, ConfigInvalid, NotFound, ReanimateError, Refused, ServerFailed, Unreachable
 
 __all__ = ["Login", "maintenance", "said"]
 
@@ -79,11 +79,14 @@ class Login:
             NotFound: it has no such database.
             ConfigInvalid: it refuses this login.
             Refused: a right is missing.
+            Busy: somebody holds a table for too long.
             ServerFailed: any other error of the server; the message has its words.
         """
         try:
             async with await AsyncConnection.connect(
-                make_conninfo("", **{"connect_timeout": _CONNECT_S, "application_name": "reanimate", **self._options}),
+                make_conninfo(
+                    "", **{"connect_timeout": str(_CONNECT_S), "application_name": "reanimate", **self._options}
+                ),
                 autocommit=autocommit,
                 prepare_threshold=None,
             ) as connection:
@@ -94,6 +97,8 @@ class Login:
     def translated(self, error: psycopg.Error) -> ReanimateError:
         """Return what an error of the driver means."""
         about, words = f"database {self.database!r} on {self.where}", said(error)
+        if isinstance(error, psycopg.errors.LockNotAvailable):
+            return Busy(f"{about}: {words}; somebody holds a table exclusively", hint="wait until they are done")
         if isinstance(error, psycopg.errors.InsufficientPrivilege):
             return Refused(f"{about}: {words}", hint="give this user the right, or use another in its URL")
         if error.sqlstate == "3D000" or (error.sqlstate is None and "does not exist" in words and "role" not in words):

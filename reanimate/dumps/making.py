@@ -5,7 +5,7 @@ import logging
 
 import psycopg
 from psycopg import AsyncConnection
-from psycopg.sql import SQL, Composable, Identifier, Literal
+from psycopg.sql import SQL, Composable, Composed, Identifier, Literal
 
 from reanimate.dumps.facts import DatabaseProperties, Grant
 from reanimate.dumps.fitness import Fitness
@@ -99,7 +99,7 @@ async def _grant(
     return refused
 
 
-async def _try(connection: AsyncConnection, statement: Composable, what: str) -> list[str]:
+async def _try(connection: AsyncConnection, statement: Composed, what: str) -> list[str]:
     try:
         await connection.execute(statement)
     except psycopg.Error as error:

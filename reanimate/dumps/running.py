@@ -20,7 +20,7 @@ _CHUNK = 1 << 20
 _LAST_WORDS = 200
 
 _MEANINGS: tuple[tuple[str, type[ReanimateError], str], ...] = (
-    (r"lock timeout|could not obtain lock", Busy, "somebody changes a table at this moment; try again"),
+    (r"lock timeout|statement timeout|could not obtain lock", Busy, "somebody changes a table; try again"),
     (r"connection to server .* failed|closed the connection|terminating connection|no connection to the server|"
      r"server closed|connection refused", Unreachable, "see whether the server runs"),
     (r"permission denied|must be owner|must be superuser|row-level security", Refused, "give this user the right"),

@@ -120,7 +120,8 @@ _PRINTED = {
         WHERE {_OURS} AND {_not_member("pg_class", "c.oid")}""",
     # Not-null constraints have rows of their own from version 18 on; the column says it in every version.
     "constraint": f"""
-        SELECT format('%I on %s', o.conname, coalesce(nullif(o.conrelid, 0)::regclass::text, o.contypid::regtype::text)),
+        SELECT format('%I on %s', o.conname,
+            coalesce(nullif(o.conrelid, 0)::regclass::text, o.contypid::regtype::text)),
           concat_ws('|', o.contype, o.convalidated, pg_get_constraintdef(o.oid))
         FROM pg_constraint o JOIN pg_namespace n ON n.oid = o.connamespace
         WHERE {_OURS} AND o.contype NOT IN ('n', 't') AND o.conparentid = 0

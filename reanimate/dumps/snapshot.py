@@ -10,7 +10,7 @@ from psycopg import AsyncConnection
 from psycopg.sql import SQL
 
 from reanimate.dumps.content import TableToRead, prepare, tables_to_read
-from reanimate.dumps.login import Login, said
+from reanimate.dumps.login import Login
 from reanimate.errors import Busy, ConfigInvalid
 
 __all__ = ["OLDEST", "Snapshot", "open_snapshot"]
@@ -75,12 +75,6 @@ async def _begin(connection: AsyncConnection, login: Login, major: int) -> Snaps
         assert row is not None
         if {table.oid for table in await tables_to_read(connection)} == {table.oid for table in tables}:
             return Snapshot(connection, row[0], major, str(row[1]).split()[0], tuple(tables))
-    except psycopg.errors.LockNotAvailable as error:
-        await connection.execute("ROLLBACK")
-        raise Busy(
-            f"backing up database {login.database!r}: {said(error)}; somebody holds a table exclusively",
-            hint="wait until the change of the schema is over",
-        ) from error
     except psycopg.errors.UndefinedTable:
         pass  # dropped between the look and the lock
     await connection.execute("ROLLBACK")

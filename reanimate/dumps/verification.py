@@ -6,11 +6,12 @@ from typing import Any
 
 from reanimate.backups.checks import Check, failures
 from reanimate.dumps.content import (
+    HowToRead,
     TableToRead,
     prepare,
     read_large_objects,
     read_sequences,
-    read_tables,
+    read_tables_at_once,
     tables_to_read,
 )
 from reanimate.dumps.dump import Progress
@@ -104,10 +105,12 @@ async def _read(
     """Hash every table in the way that the dump's was: all rows, or the same sample."""
     expected = {table.label: table for table in facts.tables}
     wanted = [
-        (table, expected[table.label].one_in, expected[table.label].key) for table in tables if table.label in expected
+        HowToRead(table, expected[table.label].one_in, expected[table.label].key)
+        for table in tables
+        if table.label in expected
     ]
     report = (lambda done, total: on_progress("verify", done, total)) if on_progress else None
-    return {table.label: table for table in await read_tables(login, wanted, on_progress=report)}
+    return {table.label: table for table in await read_tables_at_once(login, wanted, on_progress=report)}
 
 
 def _table_differences(expected: Sequence[TableFacts], found: Sequence[TableToRead]) -> list[str]:
