@@ -20,8 +20,10 @@ __all__ = [
     "Part",
     "Sentinel",
     "Server",
+    "ShardKeys",
     "ShardPart",
     "VectorManifest",
+    "Whole",
     "base_name",
     "restore_name",
     "seed_name",
@@ -84,12 +86,38 @@ class Part(_Part):
         return {"name": str(given.get("blob", "")).rsplit("/", 1)[-1], **completed}
 
 
+class Whole(_Part):
+    """The complete snapshot of a shard that a part with changes only stands for, when it is put on top of its base."""
+
+    size: int = Field(ge=0)
+    sha256: str
+    base_sha256: str
+    """Of the part of the full backup that it goes on top of."""
+
+
 class ShardPart(Part):
-    """One shard's snapshot."""
+    """One shard's snapshot, or what changed in the shard since the full backup's."""
 
     shard_id: int
     shard_key: str | int | None = None
     """Of a collection whose shards are chosen by keys."""
+    peer_id: int | None = None
+    """The peer whose replica it was taken from: only that one numbers its operations so."""
+    whole: Whole | None = None
+    """Of a backup of changes only."""
+
+    @property
+    def whole_size(self) -> int:
+        """Bytes of the complete snapshot, which is what a server gets."""
+        return self.whole.size if self.whole else self.size
+
+
+class ShardKeys(_Part):
+    """One custom shard key: how many shards it had, and how many replicas each of them."""
+
+    key: str | int
+    shards: int
+    replicas: int
 
 
 class Link(_Part):
@@ -208,8 +236,10 @@ class VectorManifest(Manifest):
     server: Server
     config: dict[str, Any]
     payload_schema: dict[str, dict[str, Any]]
-    shard_keys: list[str | int] = []
-    """Of a collection whose shards are chosen by keys."""
+    shard_keys: list[ShardKeys] = []
+    """Of a collection whose shards are chosen by keys, in the order in which they are to be made."""
+    instead_of_partial: str | None = None
+    """Why this is a full backup although one of changes only was asked for."""
     embedding: Embedding | None = None
     exact_count: int = Field(ge=0)
     """Points in the snapshot, counted in the snapshot."""

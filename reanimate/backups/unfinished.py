@@ -37,13 +37,13 @@ class Unfinished:
             "snapshots": [],
         }
 
-    async def note(self, shard_id: int, name: str) -> None:
-        """Note a snapshot before anything is done with it.
+    async def note(self, shard_id: int, name: str, url: str) -> None:
+        """Note a snapshot before anything is done with it; it is only at the peer that made it, at `url`.
 
         Raises:
             Unreachable: the store cannot be written, so that a backup would fail anyway.
         """
-        self._note["snapshots"].append([shard_id, name])
+        self._note["snapshots"].append([shard_id, name, url])
         try:
             await obstore.put_async(self._store, self._key, json.dumps(self._note).encode())
         except (BaseError, OSError) as error:
@@ -79,8 +79,11 @@ async def _sweep_one(server: VectorServer, catalog: Catalog, key: str, keys: lis
     note = json.loads(await read_object(catalog.store, key))
     if note["target"] != server.name or now - datetime.fromisoformat(note["began"]) < ABANDONED_AFTER:
         return False
-    for shard_id, name in note["snapshots"]:
-        await delete_shard_snapshot(server, note["collection"], shard_id, name)
+    peers = {peer.url: peer for peer in server.peer_servers()}
+    for shard_id, name, *at in note["snapshots"]:
+        # Our key goes to no URL that somebody may have written into a note.
+        peer = peers.get(at[0], server) if at else server
+        await delete_shard_snapshot(peer, note["collection"], shard_id, name)
     folder = str(PurePosixPath(key).parent)
     published = f"{folder}/{MANIFEST}" in keys
     crumbs = [] if published else [other for other in keys if other.startswith(f"{folder}/") and other != key]

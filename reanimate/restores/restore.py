@@ -14,23 +14,18 @@ from datetime import datetime
 from pathlib import Path
 from typing import TypeVar
 
-from reanimate.backups.blobs import fetch_file
 from reanimate.backups.catalog import Catalog
-from reanimate.backups.manifest import ShardPart, VectorManifest, restore_name
-from reanimate.backups.parts import check_part
-from reanimate.backups.scratch import require_room, scratch_folder
+from reanimate.backups.manifest import VectorManifest, restore_name
+from reanimate.backups.materialise import materialise
+from reanimate.backups.scratch import scratch_folder
 from reanimate.errors import InputInvalid, NotFound, ReanimateError, Refused, ServerFailed
 from reanimate.restores.aliases import AliasSwitch, plan_switch, switch_aliases, undo_switch
+from reanimate.restores.making import make_collection, plan_target
 from reanimate.restores.plan import RestorePlan, plan_restore, version_problem
 from reanimate.restores.verification import Verification, verify
-from reanimate.vector.config import (
-    Json,
-    creation_body,
-    index_schema,
-    params_after_creation,
-    payload_schema,
-    schema_differences,
-)
+from reanimate.vector.config import index_schema, payload_schema, schema_differences
+from reanimate.vector.layout import wait_until_active
+from reanimate.vector.placement import CreationPlan
 from reanimate.vector.server import VectorServer
 from reanimate.vector.transfers import TransferLimits, upload_shard_snapshot
 
@@ -69,6 +64,8 @@ class RestoreOptions:
     transfer: TransferLimits = field(default_factory=TransferLimits)
     green_timeout_s: float = 20.0
     """How long the new collection may optimize before it is used as it is (yellow answers fully, only slower)."""
+    replicas_timeout_s: float = 600.0
+    """How long the other replicas of a cluster may take to copy what was uploaded to one holder of each shard."""
 
 
 @dataclass(frozen=True)
@@ -106,11 +103,12 @@ async def restore(
         Unreachable, ServerFailed: the server or the store failed. The message names the stage.
     """
     options = options or RestoreOptions()
-    body = creation_body(manifest.config)
+    # All that can be known before anything is made: what has no place is a refusal, never a 200 with fewer points.
+    plan = await plan_target(server, manifest)
     await _require_free(server, name, manifest)
     try:
         async with scratch_folder(catalog.scratch, "restore") as scratch:
-            await _load(server, catalog, manifest, name, body, scratch, options, on_progress or _silent)
+            await _load(server, catalog, manifest, name, plan, scratch, options, on_progress or _silent)
     except BaseException:
         # Also when cancelled: a half-filled collection must not be left to be found.
         await _give_up(server, name)
@@ -147,27 +145,33 @@ async def _load(
     catalog: Catalog,
     manifest: VectorManifest,
     name: str,
-    body: Json,
+    plan: CreationPlan,
     scratch: Path,
     options: RestoreOptions,
     progress: Progress,
 ) -> None:
     about = f"restoring backup {manifest.id} into {name!r} on {server.name}"
     progress("create", 0, 1)
-    await _staged(about, "create", _create(server, name, body, manifest))
+    assignments, layout = await _staged(about, "create", make_collection(server, name, manifest, plan))
     progress("create", 1, 1)
-    for part in manifest.parts:
+    parts = {part.shard_id: part for part in manifest.parts}
+    for goes in assignments:
+        part = parts[goes.source.shard_id]
         file = scratch / f"shard-{part.shard_id}.snapshot"
-        await _staged(about, "download", _fetch(catalog, manifest, part, file, progress))
+        made = await _staged(
+            about,
+            "download",
+            materialise(catalog, manifest, part, file, lambda done, total: progress("download", done, total)),
+        )
         await _staged(
             about,
             "upload",
             upload_shard_snapshot(
-                server,
+                layout.peers.servers[goes.peer_id],
                 name,
-                part.shard_id,
+                goes.shard_id,
                 file,
-                part.sha256,
+                made.sha256,
                 options.transfer,
                 lambda done, total: progress("upload", done, total),
             ),
@@ -178,40 +182,22 @@ async def _load(
     progress("settle", 1, 1)
 
 
-async def _create(server: VectorServer, name: str, body: Json, manifest: VectorManifest) -> None:
-    await server.create_collection(name, body)
-    if later := params_after_creation(manifest.config):
-        await server.patch_collection(name, {"params": later})
-    found = sorted(place.shard_id for place in await server.shards(name))
-    needed = sorted(part.shard_id for part in manifest.parts)
-    if found != needed:
-        raise Refused(f"the new collection has the shards {found}, the backup has {needed}")
-
-
-async def _fetch(catalog: Catalog, manifest: VectorManifest, part: ShardPart, file: Path, progress: Progress) -> None:
-    """Bring a part here and check it before the server sees it: a server takes damaged files with a 200."""
-    require_room(file.parent, part.size, f"the part {part.blob}")
-    await fetch_file(
-        catalog.store,
-        part.blob,
-        file,
-        size=part.size,
-        sha256=part.sha256,
-        on_progress=lambda done, total: progress("download", done, total),
-    )
-    await check_part(file, manifest.config, f"the part {part.blob}")
-
-
 async def _settle(server: VectorServer, name: str, manifest: VectorManifest, options: RestoreOptions) -> None:
-    """Wait until it is green, and see that the payload indexes came along.
+    """Wait until all replicas are active and every peer is green, and see that the payload indexes came along.
 
     Raises:
-        ServerFailed: the collection is red, or asleep for good.
+        ServerFailed: a replica does not become active, or the collection is red, or asleep for good.
     """
+    layout = await wait_until_active(server, name, timeout_s=options.replicas_timeout_s)
     found = payload_schema(await server.info(name))
     for field_name, row in manifest.payload_schema.items():
         if schema_differences({field_name: row}, found):
             await server.create_index(name, field_name, index_schema(row))
+    for peer in layout.peers.servers.values():
+        await _until_green(peer, name, options)
+
+
+async def _until_green(server: VectorServer, name: str, options: RestoreOptions) -> None:
     loop = asyncio.get_running_loop()
     deadline = loop.time() + options.green_timeout_s
     woken = False

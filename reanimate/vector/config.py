@@ -3,8 +3,6 @@
 from collections.abc import Mapping
 from typing import Any
 
-from reanimate.errors import Refused
-
 __all__ = [
     "Json",
     "creation_body",
@@ -12,7 +10,6 @@ __all__ = [
     "index_schema",
     "params_after_creation",
     "payload_schema",
-    "refuse_custom_sharding",
     "schema_differences",
     "smaller_is_nearer",
     "vector_differences",
@@ -25,6 +22,7 @@ _FROM_PARAMS = (
     "vectors",
     "sparse_vectors",
     "shard_number",
+    "sharding_method",
     "replication_factor",
     "write_consistency_factor",
     "on_disk_payload",
@@ -45,10 +43,8 @@ _DEFAULTS: Mapping[str, Any] = {"datatype": "float32"}
 def creation_body(config: Json) -> Json:
     """Return the body of `PUT /collections/{name}` that makes a collection of this config.
 
-    Raises:
-        Refused: the collection is sharded by custom keys, which cannot be restored yet.
+    One that is sharded by custom keys has no shards then: they come with the keys.
     """
-    refuse_custom_sharding(config)
     params = config.get("params") or {}
     body = {key: params[key] for key in _FROM_PARAMS if params.get(key) is not None}
     body |= {name: config[key] for key, name in _FROM_CONFIG.items() if config.get(key) is not None}
@@ -60,19 +56,6 @@ def params_after_creation(config: Json) -> Json:
     """Return the parameters that only `PATCH` takes; often none."""
     params = config.get("params") or {}
     return {key: params[key] for key in _AFTER_CREATION if params.get(key) is not None}
-
-
-def refuse_custom_sharding(config: Json) -> None:
-    """Say no to a collection whose shards are chosen by keys.
-
-    Raises:
-        Refused: it is one.
-    """
-    if (config.get("params") or {}).get("sharding_method") == "custom":
-        raise Refused(
-            "the collection is sharded by custom keys (sharding_method = custom), and those cannot be restored yet",
-            hint="back it up with the server's own means for now",
-        )
 
 
 def _without_nulls(value: Any) -> Any:

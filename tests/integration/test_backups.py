@@ -57,7 +57,7 @@ async def test_backup__by_alias_is_published_whole(primary: CleanServer, catalog
     assert manifest.warnings == []
     for part in manifest.parts:
         stored = bytes(obstore.get(catalog.store, part.blob).bytes())
-        assert (len(stored), hashlib.sha256(stored).hexdigest()) == (part.size, part.sha256)
+        assert (len(stored), hashlib.sha256(stored).hexdigest()) == (part.stored_size, part.stored_sha256)
     assert catalog.list(alias) == catalog.list(name) == [manifest]
     assert sorted(key.rsplit("/", 1)[1] for key in catalog.keys("backups")) == ["manifest.json", "shard-0.snapshot"]
     assert await list_shard_snapshots(primary.server, name, 0) == []
@@ -228,7 +228,7 @@ async def test_sweep__removes_what_an_abandoned_backup_left(primary: CleanServer
     now = utcnow()
     prefix = backup_prefix(name, "cut")
     note = Unfinished(catalog.store, prefix, primary.server.name, name, now)
-    await note.note(0, snapshot.name)
+    await note.note(0, snapshot.name, primary.server.url)
     await obstore.put_async(catalog.store, f"{prefix}/shard-0.snapshot", b"half")
     assert await sweep(primary.server, catalog, name, now + timedelta(minutes=5)) == []
     assert [one.name for one in await list_shard_snapshots(primary.server, name, 0)] == [snapshot.name]

@@ -2,7 +2,6 @@
 
 import pytest
 
-from reanimate.errors import Refused
 from reanimate.vector.config import (
     creation_body,
     dense_vectors,
@@ -50,10 +49,10 @@ def test_creation_body__has_all_that_can_be_asked_for() -> None:
     assert "optimizer_config" not in body
 
 
-def test_creation_body__refuses_custom_shard_keys() -> None:
-    """Restored into a new name they would be 0 points with a 200."""
-    with pytest.raises(Refused, match="sharding_method = custom"):
-        creation_body({"params": {"vectors": {}, "sharding_method": "custom"}})
+def test_creation_body__keeps_custom_shard_keys() -> None:
+    """A collection that was sharded by keys is so again; its shards come with the keys."""
+    body = creation_body({"params": {"vectors": {}, "sharding_method": "custom", "shard_number": 2}})
+    assert body == {"vectors": {}, "sharding_method": "custom", "shard_number": 2}
 
 
 def test_dense_vectors__named_and_unnamed() -> None:
