@@ -11,13 +11,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import PurePosixPath
 
-import obstore
-from obstore.exceptions import BaseError, PermissionDeniedError
-
+from reanimate.backups.blobs import remove_objects
 from reanimate.backups.catalog import MANIFEST, Catalog
 from reanimate.backups.marks import Mark, newest, parse_mark, read_mark, remove_mark, write_mark
 from reanimate.backups.use import is_in_use
-from reanimate.errors import Busy, Damaged, NotFound, Refused, Unreachable
+from reanimate.errors import Busy, Damaged, NotFound
 
 __all__ = ["Deletion", "deletion_of", "mark_deleted", "marks_among", "remains", "remove", "take_back"]
 
@@ -99,17 +97,16 @@ async def remove(catalog: Catalog, folder: str, *, known: frozenset[str], now: d
     if manifest in mine:
         _refuse_if(folder, _kept(mine))
         _refuse_if(folder, _read(mine, now))
-        await _delete(catalog, manifest)
+        await remove_objects(catalog.store, [manifest])
         removed += 1
         # A reader marks first and looks for the manifest then; so whoever found it is seen here.
         mine = await asyncio.to_thread(catalog.keys, folder)
     await asyncio.to_thread(catalog.memory.forget, PurePosixPath(folder).name)
     _refuse_if(folder, _read(mine, now))
     marks = [key for key in mine if _is_deleted_mark(key)]
-    for key in [*(key for key in mine if key not in marks and key != manifest), *marks]:
-        await _delete(catalog, key)
-        removed += 1
-    return removed
+    rest = [*(key for key in mine if key not in marks and key != manifest), *marks]
+    await remove_objects(catalog.store, rest)
+    return removed + len(rest)
 
 
 def marks_among(keys: Iterable[str]) -> tuple[Mark, ...]:
@@ -141,17 +138,3 @@ def _refuse_if(folder: str, why: str) -> None:
 def _is_deleted_mark(key: str) -> bool:
     mark = parse_mark(key)
     return mark is not None and mark.what == "deleted"
-
-
-async def _delete(catalog: Catalog, key: str) -> None:
-    try:
-        await obstore.delete_async(catalog.store, key)
-    except FileNotFoundError:
-        return
-    except (PermissionDeniedError, PermissionError) as error:
-        brief = str(error).splitlines()[0][:200]
-        raise Refused(
-            f"the store does not let go of {key}: {brief}", hint="its objects may be locked for a time"
-        ) from None
-    except (BaseError, OSError) as error:
-        raise Unreachable(f"deleting {key}: {error}", hint="see whether the blob store is reachable") from error

@@ -13,12 +13,13 @@ from reanimate.backups.catalog import MANIFEST, ROOTS, Catalog, Published
 from reanimate.backups.deletion import Deletion, deletion_of, mark_deleted, marks_among, remains, remove, take_back
 from reanimate.backups.manifest import Manifest
 from reanimate.backups.marks import Mark
-from reanimate.backups.repositories import Repository
+from reanimate.backups.repositories import Repository, named
 from reanimate.backups.retention import Policy, Stored, Verdict, judge_retention
 from reanimate.backups.use import is_in_use
 from reanimate.errors import Busy, Refused
+from reanimate.protection.keeping import carry_marks
 
-__all__ = ["RULE", "Action", "Outcome", "retain"]
+__all__ = ["RULE", "Action", "Outcome", "retain", "retain_everywhere"]
 
 RULE = "retention"
 """Who has deleted what the rule deletes."""
@@ -65,6 +66,25 @@ async def retain(repository: Repository, *, zone: str, now: datetime, dry_run: b
         outcomes[verdict] = await acting.on(verdict)
     cut = [await acting.on_remains(folder, deletion) for folder, deletion in survey.remains.items()]
     return (*(outcomes[verdict] for verdict in verdicts), *cut)
+
+
+async def retain_everywhere(
+    repositories: dict[str, Repository], *, zone: str, now: datetime, dry_run: bool = False, only: str | None = None
+) -> dict[str, tuple[Outcome, ...]]:
+    """Do so in every repository, or only in one; what was proven of a backup holds for its copies in the others.
+
+    Raises:
+        NotFound: no repository is called `only`.
+        Unreachable: a repository could not be read or written; those before it in the settings are done.
+    """
+    wanted = [named(repositories, only)] if only else list(repositories.values())
+    first = named(repositories, None)
+    outcomes = {}
+    for repository in wanted:
+        if repository is not first and not dry_run:
+            await carry_marks(first.catalog, repository.catalog)
+        outcomes[repository.name] = await retain(repository, zone=zone, now=now, dry_run=dry_run)
+    return outcomes
 
 
 @dataclass(frozen=True)

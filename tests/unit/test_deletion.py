@@ -212,19 +212,17 @@ from reanimate.config import BackupSettings
 from reanimate.protection.retention import retain
 
 path, left, now = Path(sys.argv[1]), int(sys.argv[2]), datetime.fromisoformat(sys.argv[3])
-really = {name: getattr(obstore, name) for name in ("put_async", "delete_async")}
-
-def counted(name):
-    async def call(*arguments, **options):
+def counted(really):
+    def call(*arguments, **options):
         global left
         if left == 0:
             os.kill(os.getpid(), signal.SIGKILL)
         left -= 1
-        return await really[name](*arguments, **options)
+        return really(*arguments, **options)
     return call
 
-for name in really:
-    setattr(obstore, name, counted(name))
+for name in ("put", "put_async", "delete"):
+    setattr(obstore, name, counted(getattr(obstore, name)))
 repository = repository_at(path / "blobs", Keyring.load_or_create(path, BackupSettings()))
 asyncio.run(retain(repository, zone="UTC", now=now))
 """
