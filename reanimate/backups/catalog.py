@@ -8,6 +8,7 @@
 `root` is `backups` for vector collections; every kind of backup has its own.
 """
 
+import asyncio
 import hashlib
 import re
 import secrets
@@ -198,7 +199,7 @@ class Catalog:
             Refused: a backup of that id is published already.
             Unreachable: the store could not be written.
         """
-        linked = manifest.model_copy(update={"previous": self._before(manifest)})
+        linked = manifest.model_copy(update={"previous": await asyncio.to_thread(self._before, manifest)})
         content = sign(linked.to_bytes(), self.keyring)
         key = f"{backup_prefix(manifest.subject, manifest.id, _root(type(manifest)))}/{MANIFEST}"
         await create_object(self.store, key, content)

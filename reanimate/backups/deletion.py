@@ -97,6 +97,7 @@ async def remove(catalog: Catalog, folder: str, *, known: frozenset[str], now: d
     if manifest in mine:
         _refuse_if(folder, _kept(mine))
         _refuse_if(folder, _read(mine, now))
+        catalog.memory.forget(PurePosixPath(folder).name)  # or its absence would look like an attack
         await remove_objects(catalog.store, [manifest])
         removed += 1
         # A reader marks first and looks for the manifest then; so whoever found it is seen here.

@@ -164,8 +164,8 @@ def _show(repository: str, outcomes: tuple[Outcome, ...], dry_run: bool) -> None
     gone = [one.verdict.backup.size for one in outcomes if not one.verdict.keep]
     out.print(f"{len(kept)} stay, {_megabytes(sum(kept))}; {len(gone)} go, {_megabytes(sum(gone))}", highlight=False)
     for one in outcomes:
-        if one.action is Action.REFUSED:
-            err.print(f"[yellow]note:[/] {escape(one.detail)}")
+        if one.detail:
+            err.print(f"[yellow]note:[/] {escape(one.verdict.backup.id)}: {escape(one.detail)}")
 
 
 def _alike(outcome: Outcome) -> tuple[object, ...]:

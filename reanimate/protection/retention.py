@@ -9,7 +9,7 @@ from pathlib import PurePosixPath
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from reanimate.backups.catalog import MANIFEST, ROOTS, Catalog, Published
+from reanimate.backups.catalog import MANIFEST, ROOTS, Catalog, DamagedBackup, Published
 from reanimate.backups.deletion import Deletion, deletion_of, mark_deleted, marks_among, remains, remove, take_back
 from reanimate.backups.manifest import Manifest
 from reanimate.backups.marks import Mark
@@ -101,14 +101,17 @@ class _Survey:
     remains: Mapping[str, Deletion]
     """By folder, where a removal was cut."""
     manifests: frozenset[str]
+    damage: Mapping[str, str]
+    """By id, what is wrong with those that cannot be used."""
 
 
 async def _survey(catalog: Catalog, now: datetime) -> _Survey:
-    def read() -> tuple[Sequence[Published[Any]], Mapping[str, str], list[str]]:
+    def read() -> tuple[Sequence[Published[Any]], Mapping[str, DamagedBackup], list[str]]:
         # The keys first: a backup published in between is not among them, and stops a removal beside it.
         keys = [key for root in ROOTS for key in catalog.keys(root)]
         published = catalog.published(Manifest)
-        return published, {one.key: one.id for one in catalog.damaged()}, keys
+        there = set(keys)  # a damaged backup may also be one that has vanished
+        return published, {one.key: one for one in catalog.damaged() if one.key in there}, keys
 
     published, damaged, keys = await asyncio.to_thread(read)
     marks: dict[str, list[Mark]] = {}
@@ -122,11 +125,12 @@ async def _survey(catalog: Catalog, now: datetime) -> _Survey:
     backups += [_broken(key, marks.get(_folder(key), []), deletions.get(_folder(key)), now) for key in damaged]
     return _Survey(
         tuple(backups),
-        {one.manifest.id: one.folder for one in published} | {id_: _folder(key) for key, id_ in damaged.items()},
+        {one.manifest.id: one.folder for one in published} | {one.id: _folder(key) for key, one in damaged.items()},
         {folder: tuple(some) for folder, some in marks.items()},
         deletions,
         {folder: deletions[folder] for folder in sorted(remains(keys) & deletions.keys())},
         frozenset(key for key in keys if PurePosixPath(key).name == MANIFEST),
+        {one.id: one.reason for one in damaged.values()},
     )
 
 
@@ -216,7 +220,7 @@ class _Acting:
         if verdict.backup.unwanted:
             return Outcome(verdict, Action.REFUSED, detail=verdict.backup.unwanted)
         if not any(mark.what == "deleted" for mark in marks):
-            return Outcome(verdict, Action.KEPT)
+            return Outcome(verdict, Action.KEPT, detail=self.survey.damage.get(verdict.backup.id, ""))
         if not self.dry_run:
             await take_back(self.catalog, marks)
         why = "the rule had deleted it" if deletion else "nobody who is trusted had deleted it"
