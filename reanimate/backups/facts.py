@@ -5,6 +5,8 @@ import json
 import os
 import signal
 import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ from reanimate.backups.manifest import GoldenQuery, Sentinel
 from reanimate.deathsig import die_with_parent
 from reanimate.errors import Busy, Damaged
 
-__all__ = ["SnapshotFacts", "read_facts"]
+__all__ = ["FactsReader", "SnapshotFacts", "facts_reader", "read_facts"]
 
 
 class SnapshotFacts(BaseModel):
@@ -32,6 +34,76 @@ class _Ended:
     code: int
     out: bytes
     err: bytes
+
+
+class FactsReader:
+    """The process that reads a snapshot back. It waits, ready, until it is asked, which can be done once."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self._process = process
+
+    async def read(
+        self,
+        shards: dict[int, Path],
+        scratch: Path,
+        *,
+        config: dict[str, Any],
+        salt: str,
+        sentinels: int,
+        golden: int,
+        timeout_s: float,
+    ) -> SnapshotFacts:
+        """Have it unpack the shard files into `scratch`, load them and read the facts; see `read_facts`."""
+        asked = {
+            "shards": {str(shard_id): str(path) for shard_id, path in shards.items()},
+            "scratch": str(scratch),
+            "config": config,
+            "salt": salt,
+            "sentinels": sentinels,
+            "golden": golden,
+        }
+        ended = await self._ask(json.dumps(asked).encode(), timeout_s)
+        if ended.code != 0:
+            raise Damaged(
+                f"reading the snapshot back: {_cause(ended)}", hint="the snapshot is not used; take another one"
+            )
+        try:
+            return SnapshotFacts.model_validate_json(ended.out)
+        except ValidationError as error:
+            raise Damaged(
+                f"reading the snapshot back: the reader's answer cannot be read: {error.errors()[0]['msg']}"
+            ) from None
+
+    async def _ask(self, asked: bytes, timeout_s: float) -> _Ended:
+        try:
+            out, err = await asyncio.wait_for(self._process.communicate(asked), timeout_s)
+        except TimeoutError:
+            raise Busy(
+                f"reading the snapshot back: not done after {timeout_s:.0f} s", hint="is the machine overloaded?"
+            ) from None
+        return _Ended(self._process.returncode or 0, out, err)
+
+
+@asynccontextmanager
+async def facts_reader() -> AsyncIterator[FactsReader]:
+    """Start a reader, whose loading of the engine then costs no time when there is a snapshot; end it afterwards."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "reanimate.backups.reader",
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        preexec_fn=die_with_parent(signal.SIGKILL),
+        env={**os.environ, "OPENBLAS_NUM_THREADS": "1", "RUST_BACKTRACE": "0"},
+    )
+    try:
+        yield FactsReader(process)
+    finally:
+        if process.returncode is None:
+            process.kill()
+        # Also what nobody asked: its pipes are closed, so that nothing of it is left in the loop.
+        await process.communicate()
 
 
 async def read_facts(
@@ -53,47 +125,10 @@ async def read_facts(
         Damaged: the engine could not read the snapshot, or died of it.
         Busy: not done after `timeout_s` seconds.
     """
-    asked = {
-        "shards": {str(shard_id): str(path) for shard_id, path in shards.items()},
-        "scratch": str(scratch),
-        "config": config,
-        "salt": salt,
-        "sentinels": sentinels,
-        "golden": golden,
-    }
-    ended = await _run(json.dumps(asked).encode(), timeout_s)
-    if ended.code != 0:
-        raise Damaged(f"reading the snapshot back: {_cause(ended)}", hint="the snapshot is not used; take another one")
-    try:
-        return SnapshotFacts.model_validate_json(ended.out)
-    except ValidationError as error:
-        raise Damaged(
-            f"reading the snapshot back: the reader's answer cannot be read: {error.errors()[0]['msg']}"
-        ) from None
-
-
-async def _run(asked: bytes, timeout_s: float) -> _Ended:
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "reanimate.backups.reader",
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-        preexec_fn=die_with_parent(signal.SIGKILL),
-        env={**os.environ, "OPENBLAS_NUM_THREADS": "1", "RUST_BACKTRACE": "0"},
-    )
-    try:
-        out, err = await asyncio.wait_for(process.communicate(asked), timeout_s)
-    except TimeoutError:
-        raise Busy(
-            f"reading the snapshot back: not done after {timeout_s:.0f} s", hint="is the machine overloaded?"
-        ) from None
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
-    return _Ended(process.returncode or 0, out, err)
+    async with facts_reader() as reader:
+        return await reader.read(
+            shards, scratch, config=config, salt=salt, sentinels=sentinels, golden=golden, timeout_s=timeout_s
+        )
 
 
 def _cause(ended: _Ended) -> str:

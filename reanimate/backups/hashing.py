@@ -33,15 +33,29 @@ def point_hash(point_id: int | str, vectors: Any, payload: Mapping[str, Any] | N
 
 
 class IdsHash:
-    """One hash over a set of ids, in whatever order they come: which points there are, not only how many."""
+    """One hash over a set of ids, in whatever order they come: which points there are, not only how many.
+
+    The sum of their SHA-256, so that no id has to be remembered.
+    """
 
     def __init__(self) -> None:
         self.count = 0
         self._sum = 0
 
     def add(self, point_id: int | str) -> None:
-        self.count += 1
-        self._sum += int.from_bytes(hashlib.sha256(canonical(point_id).encode()).digest(), "big")
+        self.add_all([point_id])
+
+    def add_all(self, ids: Sequence[int | str]) -> bytes:
+        """Add many at once, and return the SHA-256 of each, one after the other."""
+        sha256 = hashlib.sha256
+        # The canonical text of a whole number is its digits.
+        digests = b"".join(
+            [sha256((str(one) if isinstance(one, int) else canonical(one)).encode()).digest() for one in ids]
+        )
+        words = np.frombuffer(digests, dtype=">u4").reshape(-1, 8).sum(axis=0, dtype=np.uint64)
+        self._sum += sum(int(word) << 32 * (7 - place) for place, word in enumerate(words))
+        self.count += len(ids)
+        return digests
 
     def hexdigest(self) -> str:
         return f"{self._sum % (1 << 256):064x}"

@@ -6,11 +6,14 @@ Run by `facts.py` only. One JSON object comes on standard input; a failure is on
 import hashlib
 import heapq
 import json
+import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from qdrant_edge import CountRequest, EdgeShard, Query, QueryRequest, ScrollRequest, SearchParams
 
 from reanimate.backups.hashing import IdsHash, point_hash, shortest_floats
@@ -40,26 +43,19 @@ def main() -> int:
 
 
 def read(asked: Json) -> Json:
-    """Load every shard and merge what they say."""
+    """Load every shard and merge what they say. The shards stay open: they are copies that nobody needs afterwards."""
     shards = [_load(Path(path), Path(asked["scratch"]) / shard_id) for shard_id, path in asked["shards"].items()]
-    try:
-        ids = IdsHash()
-        chosen = heapq.nsmallest(
-            asked["sentinels"], (entry for shard in shards for entry in _ranked_ids(shard, asked["salt"], ids))
-        )
-        points = [(point_id, _point(shards, point_id)) for _, point_id in chosen]
-        return {
-            "count": sum(shard.count(CountRequest(exact=True)) for shard in shards),
-            "ids_sha256": ids.hexdigest(),
-            "sentinels": [
-                {"id": point_id, "sha256": point_hash(point_id, point.vector, point.payload)}
-                for point_id, point in points
-            ],
-            "golden": list(_golden(shards, asked["config"], points, asked["golden"])),
-        }
-    finally:
-        for shard in shards:
-            shard.close()
+    ids = IdsHash()
+    chosen = _chosen((page for shard in shards for page in _pages(shard)), ids, asked["salt"], asked["sentinels"])
+    points = [(point_id, _point(shards, point_id)) for point_id in chosen]
+    return {
+        "count": sum(shard.count(CountRequest(exact=True)) for shard in shards),
+        "ids_sha256": ids.hexdigest(),
+        "sentinels": [
+            {"id": point_id, "sha256": point_hash(point_id, point.vector, point.payload)} for point_id, point in points
+        ],
+        "golden": list(_golden(shards, asked["config"], points, asked["golden"])),
+    }
 
 
 def _load(snapshot: Path, into: Path) -> EdgeShard:
@@ -68,17 +64,25 @@ def _load(snapshot: Path, into: Path) -> EdgeShard:
     return EdgeShard.load(str(into))
 
 
-def _ranked_ids(shard: EdgeShard, salt: str, ids: IdsHash) -> Iterator[tuple[bytes, Id]]:
-    """Give every id with a rank that is random but the same each time; the lowest are an even sample of the ids."""
+def _pages(shard: EdgeShard) -> Iterator[list[Id]]:
+    """Give every id of a shard, some thousands at a time."""
     offset = None
     while True:
         page, offset = shard.scroll(ScrollRequest(limit=_PAGE, offset=offset, with_payload=False, with_vector=False))
-        for record in page:
-            point_id = _plain(record.id)
-            ids.add(point_id)
-            yield hashlib.blake2b(f"{salt}:{point_id}".encode(), digest_size=8).digest(), point_id
+        yield [_plain(record.id) for record in page]
         if offset is None:
             return
+
+
+def _chosen(pages: Iterable[list[Id]], ids: IdsHash, salt: str, wanted: int) -> list[Id]:
+    """Add every id to `ids`, and return an even sample of them that depends on the salt, and on nothing else."""
+    mask = np.uint64(int.from_bytes(hashlib.sha256(salt.encode()).digest()[:8], "big"))
+    best: list[tuple[int, Id]] = []
+    for page in pages:
+        ranks = np.frombuffer(ids.add_all(page), dtype=">u8")[::4].astype(np.uint64) ^ mask
+        lowest = [(int(ranks[at]), page[at]) for at in np.argsort(ranks)[:wanted]]
+        best = heapq.nsmallest(wanted, [*best, *lowest], key=itemgetter(0))
+    return [point_id for _, point_id in best]
 
 
 def _point(shards: list[EdgeShard], point_id: Id) -> Any:
@@ -121,4 +125,6 @@ def _plain(point_id: Any) -> Id:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    ended = main()
+    sys.stdout.flush()
+    os._exit(ended)  # at once: the engine would first write what it has in memory back to files that are thrown away
