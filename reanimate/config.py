@@ -109,7 +109,7 @@ class GatewaySettings(Section):
 
 
 class VectorTarget(Section):
-    """One vector server. Without a url our standby server is started in writable mode on `port`."""
+    """One vector server. Without a url our standby server is started on `port`: writable, but for role `offline`."""
 
     name: str
     role: Literal["primary", "replica", "offline", "scratch"]
@@ -121,6 +121,11 @@ class VectorTarget(Section):
     port: Port = 0
 
 
+def _field(target: Any, name: str) -> Any:
+    """Return a field of a target that may not be validated yet."""
+    return target.get(name) if isinstance(target, dict) else getattr(target, name, None)
+
+
 class VectorSettings(Section):
     """The vector stores, and what must be in them."""
 
@@ -128,10 +133,28 @@ class VectorSettings(Section):
         VectorTarget(name="primary", role="primary", port=8720),
         VectorTarget(name="replica", role="replica", port=8721),
     )
+    offline: bool = True
+    """Run an offline standby where no target has that role."""
     collections: tuple[str, ...] = ()
     """Collections or aliases to protect, by exact name or as a glob; empty means every one that has a backup."""
     models: dict[str, str] = {}
     """Collection (or glob) -> name of the embedding model that makes its vectors."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _add_offline(cls, given: Any) -> Any:
+        """Add the offline standby that nobody has to ask for."""
+        if not isinstance(given, dict) or given.get("offline", True) in (False, "false", "0"):
+            return given
+        targets = given.get("targets", cls.model_fields["targets"].default)
+        if not isinstance(targets, list | tuple) or any(_field(target, "role") == "offline" for target in targets):
+            return given
+        taken = {_field(target, "name") for target in targets}
+        name = "offline" if "offline" not in taken else "offline-standby"
+        return {
+            **given,
+            "targets": [*targets, VectorTarget(name=name, role="offline", port=0 if "targets" in given else 8722)],
+        }
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> "VectorSettings":
@@ -140,7 +163,25 @@ class VectorSettings(Section):
             raise ValueError(f"two vector targets share a name: {names}")
         if sum(target.role == "primary" for target in self.targets) != 1:
             raise ValueError("exactly one vector target must have role = 'primary'")
+        if unplaced := [target.name for target in self.targets if target.role == "scratch" and target.url is None]:
+            raise ValueError(
+                f"the scratch target {unplaced[0]!r} needs a url; without one a server is started per proof"
+            )
         return self
+
+    @property
+    def serving(self) -> tuple[VectorTarget, ...]:
+        """Return the targets that hold the agent's data, the primary first: what is watched, restored and switched."""
+        return (self.primary, *self.replicas)
+
+    @property
+    def offline_standbys(self) -> tuple[VectorTarget, ...]:
+        return tuple(target for target in self.targets if target.role == "offline")
+
+    @property
+    def scratch(self) -> VectorTarget | None:
+        """Return the server that is set aside for proofs, if one is."""
+        return next((target for target in self.targets if target.role == "scratch"), None)
 
     @property
     def primary(self) -> VectorTarget:

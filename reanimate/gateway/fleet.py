@@ -16,12 +16,15 @@ log = logging.getLogger("reanimate.gateway")
 
 
 class Fleet:
-    """The primary and its replicas, each with its health."""
+    """The primary, its replicas and the offline standbys, each with its health."""
 
     def __init__(self, targets: tuple[Target, ...], observations: Observations) -> None:
         self.targets = {target.name: target for target in targets}
         self.primary = next(target for target in targets if target.is_primary)
-        self.replicas = tuple(target for target in targets if not target.is_primary)
+        self.online = tuple(target for target in targets if not target.is_offline)
+        self.replicas = tuple(target for target in self.online if not target.is_primary)
+        self.offline = tuple(target for target in targets if target.is_offline)
+        """Asked when nobody online can answer; what they hold and lack says nothing about the others."""
         self.health = {target.name: Health() for target in targets}
         self.out_since: dict[str, datetime] = {}
         self.wanted = {target.name: asyncio.Event() for target in targets}
@@ -62,7 +65,7 @@ class Fleet:
         else:
             health.whole.suspect()
             health.name_failed(collection, self._time())
-            self._observations.tell(target.name, trouble, collection, detail)
+            self._tell(target, trouble, collection, detail)
         self.wanted[target.name].set()
 
     def broke(self, target: Target, collection: str | None, detail: str) -> None:
@@ -71,7 +74,7 @@ class Fleet:
             log.warning(
                 "target %s is passed over for %s: %s", target.name, collection or "requests without a name", detail
             )
-        self._observations.tell(target.name, Trouble.HTTP, collection, detail)
+        self._tell(target, Trouble.HTTP, collection, detail)
         self.wanted[target.name].set()
 
     def lost(self, target: Target, collection: str) -> None:
@@ -79,7 +82,7 @@ class Fleet:
         detail = f"collection {collection} is missing on {target.name}, and another target has it"
         if self.health[target.name].lost(collection):
             log.warning("%s", detail)
-        self._observations.tell(target.name, Trouble.MISSING, collection, detail)
+        self._tell(target, Trouble.MISSING, collection, detail)
         self.wanted[target.name].set()
 
     def went_wrong(self, target: Target, trouble: Trouble, detail: str) -> None:
@@ -89,7 +92,12 @@ class Fleet:
         if health.whole.failed(self._time(), certain=trouble is Trouble.REFUSED):
             self.out_since[target.name] = utcnow()
             log.warning("target %s is out: %s", target.name, detail)
-        self._observations.tell(target.name, trouble, None, detail)
+        self._tell(target, trouble, None, detail)
+
+    def _tell(self, target: Target, trouble: Trouble, collection: str | None, detail: str) -> None:
+        """Tell the watch, which looks at the targets online: an offline standby that is away costs no answer."""
+        if not target.is_offline:
+            self._observations.tell(target.name, trouble, collection, detail)
 
     def went_well(self, target: Target) -> None:
         """A probe of the whole server was good."""

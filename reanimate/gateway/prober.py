@@ -80,9 +80,9 @@ class Prober:
         return names
 
     async def _elsewhere(self, target: Target) -> set[str] | None:
-        """Return the names that the other targets list; None unless all of them do."""
+        """Return the names that the other targets online list; None unless all of them do."""
         names: set[str] = set()
-        for other in self._fleet.targets.values():
+        for other in self._fleet.online:
             if other is target:
                 continue
             try:

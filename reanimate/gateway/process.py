@@ -133,7 +133,9 @@ async def serve(settings: Settings, addresses: Addresses, secrets: Secrets) -> N
         observations = Observations(session, addresses.watch, secrets.control_key)
         stack.push_async_callback(observations.close)
         fleet = Fleet(targets, observations)
-        switchboard = Switchboard(home / "switches.json", secrets.control_key, tuple(fleet.targets))
+        switchboard = Switchboard(
+            home / "switches.json", secrets.control_key, tuple(target.name for target in fleet.online)
+        )
         switchboard.load()
         figures = Figures(time.time)
         totals = Totals(home / "totals.json")

@@ -21,6 +21,8 @@ __all__ = ["Course", "Race"]
 _TICK_S = 0.05
 """How often a read that waits looks up: has the client gone, is the target out, is it time to ask another."""
 _LONGEST_S = 30.0
+_PATIENCE = 3
+"""So many times the limit a server that lives may be silent about one name while an offline standby could answer."""
 
 
 @dataclass(slots=True)
@@ -32,6 +34,8 @@ class Course:
     body: bytes | AsyncIterator[bytes]
     plan: Plan
     order: tuple[str, ...]
+    last_resort: tuple[str, ...] = ()
+    """Offline standbys, for when nobody in `order` can answer."""
     asked: int = 0
     pending: list[Attempt] = field(default_factory=list)
     failures: list[tuple[str, TargetFailed]] = field(default_factory=list)
@@ -95,6 +99,11 @@ class Race:
             for attempt in course.pending:
                 _drop(attempt)
 
+    async def run_last(self, course: Course) -> Answer | None:
+        """Ask the last resort, after `run` found nobody."""
+        course.order, course.last_resort, course.asked, course.pending = course.last_resort, (), 0, []
+        return await self.run(course)
+
     async def _run(self, course: Course) -> Answer | None:
         deadline = self._loop.time() + _LONGEST_S
         self._ask_next(course)
@@ -114,7 +123,7 @@ class Race:
             if (
                 len(stalled) == len(course.pending)
                 and not self._ask_next(course)
-                and self._is_hopeless(course, now > deadline)
+                and self._is_hopeless(course, now, late=now > deadline)
             ):
                 return None
         return None
@@ -170,13 +179,22 @@ class Race:
         # Others have found out meanwhile that it hangs: no need to wait for the limit too.
         return silent_s >= _TICK_S and self._fleet.standing(attempt.target.name, route.name) is not Standing.UP
 
-    def _is_hopeless(self, course: Course, late: bool) -> bool:
+    def _is_hopeless(self, course: Course, now: float, *, late: bool) -> bool:
         """Say whether to stop waiting, all having been asked: the time is up, or all that owe an answer are out."""
-        if not late and not all(a.accused and self._fleet.is_out(a.target) for a in course.pending):
+        if not late and not all(self._is_given_up(attempt, course, now) for attempt in course.pending):
             return False
         for attempt in course.pending:
             course.failures.append((attempt.target.name, TargetFailed(Trouble.TIMEOUT, "no answer")))
         return True
+
+    def _is_given_up(self, attempt: Attempt, course: Course, now: float) -> bool:
+        """Say whether nothing is to be expected of a target any more. With a last resort that is seen sooner."""
+        out = self._fleet.is_out(attempt.target)
+        if not course.last_resort:
+            return attempt.accused and out
+        silent_s = now - attempt.progress
+        stuck = self._fleet.standing(attempt.target.name, course.route.name) is Standing.OUT
+        return out or (stuck and silent_s >= _PATIENCE * self._hang_limit_s)
 
 
 def _drop(attempt: Attempt) -> None:

@@ -17,6 +17,8 @@ __all__ = ["Reads"]
 
 _BODY_LIMIT = 16 * 1024 * 1024
 """A request body up to here is kept, so that it can be sent to another target."""
+_OFFLINE = "offline"
+"""How old the answer is stands beside it, in `X-Reanimate-Snapshot-Age`."""
 _SHORTLY = {
     Trouble.REFUSED: "{} refused",
     Trouble.RESET: "{} broke the connection",
@@ -59,10 +61,18 @@ class Reads:
         course = Course(request, route, body if body is not None else request.stream(), plan, order)
         if body is None:
             course.order = order[:1]  # too large to be kept, so it can be sent only once
+        else:
+            course.last_resort = self._last_resort(route.name)
         answer = await self._race.run(course)
+        if answer is None and course.last_resort:
+            answer = await self._race.run_last(course)
         if answer is None:
             return await self._give_up(course)
         return await self._pass_on(course, answer)
+
+    def _last_resort(self, name: str | None) -> tuple[str, ...]:
+        """Return the offline standbys that the switches allow: they answer when nobody else can, and never before."""
+        return tuple(one.name for one in self._fleet.offline if self._switchboard.bound(one.name, name) > 0)
 
     async def _pass_on(self, course: Course, answer: Answer) -> Outcome:
         self._settle(course, answer)
@@ -102,6 +112,8 @@ class Reads:
         identity = self._upstream.identity(course.request)
         if answer.status < 400:
             self._fleet.answered(answer.target, name, identity)
+        if answer.target.is_offline:
+            return  # what an old copy still holds proves nothing against the others
         for target, failure in course.failures:
             if failure.answer is None or answer.status >= 400:
                 continue
@@ -115,6 +127,8 @@ class Reads:
         primary = self._fleet.primary.name
         if answer.target.name == primary:
             return None
+        if answer.target.is_offline:
+            return _OFFLINE
         for target, failure in course.failures:
             if target == primary:
                 return _SHORTLY[failure.trouble].format(primary)
@@ -149,7 +163,7 @@ class Reads:
         suggests that the collection was ever there. Else the client might take a lost collection for one to create.
         """
         missing = {target: f.answer for target, f in course.failures if f.trouble is Trouble.MISSING}
-        if missing.keys() == self._fleet.targets.keys():
+        if missing.keys() >= {target.name for target in self._fleet.online}:
             return next(iter(missing.values()))
         for _, failure in course.failures:
             if failure.answer is not None and failure.trouble is Trouble.HTTP:

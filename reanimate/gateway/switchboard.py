@@ -44,7 +44,7 @@ class Switchboard:
         """Return who may answer a read of `name`, and by which share."""
         plan = self._plans.get(name)
         if plan is None:
-            plan = Plan.of([(target, self._bound(target, name)) for target in self._targets])
+            plan = Plan.of([(target, self.bound(target, name)) for target in self._targets])
             if len(self._plans) < _PLANS_KEPT:
                 self._plans[name] = plan
         return plan
@@ -53,7 +53,8 @@ class Switchboard:
         """Say whether writes of `name` to `target` are to be refused."""
         return target in self._holds or (name is not None and f"{target}/{name}" in self._holds)
 
-    def _bound(self, target: str, name: str | None) -> int:
+    def bound(self, target: str, name: str | None) -> int:
+        """Return the greatest share of the reads of `name` that a target may get, in percent."""
         bound = self._shares.get(target, 100)
         return bound if name is None else min(bound, self._shares.get(f"{target}/{name}", 100))
 

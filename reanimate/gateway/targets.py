@@ -17,19 +17,22 @@ class Target:
     url: str
     is_primary: bool
     api_key: str | None = None
+    is_offline: bool = False
+    """Holds copies of backups: asked when nobody else can answer."""
 
     def __repr__(self) -> str:
         return f"Target({self.name!r}, {self.url!r})"
 
 
 def targets_from(settings: VectorSettings, urls: Mapping[str, str]) -> tuple[Target, ...]:
-    """Return the configured targets, the primary first.
+    """Return the configured targets, the primary first, offline standbys last.
 
     Raises:
-        ConfigInvalid: nobody knows where a target listens.
+        ConfigInvalid: nobody knows where a target listens. An offline standby is left out then: nobody asked for it.
     """
     targets = []
-    for item in (settings.primary, *settings.replicas):
+    offline = [item for item in settings.offline_standbys if item.name in urls or item.url]
+    for item in (*settings.serving, *offline):
         url = urls.get(item.name) or item.url or (f"http://127.0.0.1:{item.port}" if item.port else None)
         if url is None:
             raise ConfigInvalid(
@@ -37,5 +40,6 @@ def targets_from(settings: VectorSettings, urls: Mapping[str, str]) -> tuple[Tar
                 hint="give it a url or a port in the settings, or run `reanimate up`",
             )
         key = item.api_key.get_secret_value() if item.api_key else None
-        targets.append(Target(item.name, url.rstrip("/"), item.role == "primary", key))
+        role = item.role
+        targets.append(Target(item.name, url.rstrip("/"), role == "primary", key, is_offline=role == "offline"))
     return tuple(targets)

@@ -59,7 +59,7 @@ def _in_words(found: Sequence[Finding]) -> str:
 
 
 async def look(services: Services) -> list[TargetProbe]:
-    """Look at every vector target at once."""
+    """Look at every vector target that serves, at once."""
     manifests = await asyncio.to_thread(expected_manifests, services)
-    targets = services.settings.vector.targets
+    targets = services.settings.vector.serving
     return list(await asyncio.gather(*(look_at(services, target.name, manifests) for target in targets)))

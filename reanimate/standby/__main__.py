@@ -1,6 +1,7 @@
 """Start a standby server: `python -m reanimate.standby --name primary --port 6333 --data DIR [--read-only]`.
 
-Keys come from the environment: REANIMATE_STANDBY_API_KEY and REANIMATE_STANDBY_READ_ONLY_KEY.
+Keys come from the environment: REANIMATE_STANDBY_API_KEY, REANIMATE_STANDBY_READ_ONLY_KEY, and
+REANIMATE_STANDBY_CONTROL_KEY for whoever loads copies of backups into it.
 """
 
 import argparse
@@ -43,7 +44,8 @@ def main() -> None:
     keys = Keys(
         full=os.environ.get("REANIMATE_STANDBY_API_KEY") or None,
         read_only=os.environ.get("REANIMATE_STANDBY_READ_ONLY_KEY") or None,
-        refuse_writes=given.read_only,
+        refuse_writes=given.read_only or given.offline,
+        control=os.environ.get("REANIMATE_STANDBY_CONTROL_KEY") or None,
     )
     storage = Storage(given.data)
     try:
@@ -52,7 +54,7 @@ def main() -> None:
     except ConfigInvalid as error:
         print(f"standby {given.name}: {error}", file=sys.stderr)
         sys.exit(2)
-    server = StandbyServer(given.name, storage, keys)
+    server = StandbyServer(given.name, storage, keys, offline=given.offline)
     config = uvicorn.Config(
         make_app(server),
         log_level="warning",
@@ -75,6 +77,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--port", type=int, required=True, help="0 takes a free one")
     parser.add_argument("--data", type=Path, required=True, help="directory of its own")
     parser.add_argument("--read-only", action="store_true", help="refuse every write, whatever the key")
+    parser.add_argument(
+        "--offline", action="store_true", help="hold copies of backups: read-only, opened on demand, their age told"
+    )
     return parser.parse_args()
 
 

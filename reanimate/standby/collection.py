@@ -5,7 +5,8 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from typing import Any
 
-from reanimate.standby.errors import collection_missing, not_found, not_implemented
+from reanimate.standby.errors import ApiError, collection_missing, not_found, not_implemented
+from reanimate.standby.held import Held
 from reanimate.standby.points import PointId, divide
 from reanimate.standby.ring import HashRing
 from reanimate.standby.shard_client import ShardClient
@@ -36,6 +37,21 @@ class Collection:
     def config(self) -> Json:
         return self.state.config
 
+    @property
+    def copy_of(self) -> Held | None:
+        """Of which backup this is a copy, on an offline standby; None while a copy is being loaded."""
+        try:
+            return None if self.state.held is None else Held.of(self.state.held)
+        except ApiError:  # stored by another version: a copy of unknown age is not served
+            return None
+
+    async def note_copy_of(self, held: Held) -> None:
+        """Note of which backup this is a copy."""
+        async with self._exclusive():
+            state = CollectionState(self.config, self.state.shards, held.as_json())
+            await asyncio.to_thread(self.storage.save_collection, self.name, state)
+            self.state = state
+
     async def create(self) -> None:
         """Make the empty shards, then the config that makes the collection exist."""
         self.shards = {shard: self._client(directory) for shard, directory in self.state.shards.items()}
@@ -53,6 +69,16 @@ class Collection:
         await asyncio.gather(*(shard.load() for shard in self.shards.values()), return_exceptions=True)
         self.count_operations_from(self.shards.values())
         self.opened.set()
+
+    def stand_by(self) -> None:
+        """Be there without any process: each shard is opened by the first request that needs it."""
+        self.shards = {shard: self._client(directory) for shard, directory in self.state.shards.items()}
+        self.opened.set()
+
+    async def rest(self, idle_s: float) -> None:
+        """End the processes of shards that nobody has asked anything for `idle_s` seconds."""
+        for shard in list(self.shards.values()):
+            await shard.rest(idle_s)
 
     def adopt(self, opened: dict[int, ShardClient]) -> None:
         """Serve shards that were opened elsewhere."""
@@ -108,6 +134,9 @@ class Collection:
             raise not_implemented("points in a collection without vectors")
         numbers = []
         async with self._exclusive():
+            if self.state.held is not None:  # from here on it is no backup's copy
+                self.state = CollectionState(self.config, self.state.shards)
+                await asyncio.to_thread(self.storage.save_collection, self.name, self.state)
             for operation in operations:
                 self._operations += 1
                 numbers.append(self._operations)
@@ -161,7 +190,7 @@ class Collection:
     async def change(self, config: Json) -> None:
         """Store a changed config; the engine takes it over at the next start of the shards."""
         async with self._exclusive():
-            state = CollectionState(config, self.state.shards)
+            state = CollectionState(config, self.state.shards, self.state.held)
             await asyncio.to_thread(self.storage.save_collection, self.name, state)
             self.state = state
             for client in self.shards.values():

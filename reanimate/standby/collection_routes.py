@@ -31,7 +31,9 @@ async def _collection(server: StandbyServer, request: Request) -> Collection:
 
 
 async def list_collections(server: StandbyServer, request: Request) -> Response:
-    return ok(request, {"collections": [{"name": name} for name in sorted(server.collections)]})
+    hidden = server.offline and not request.privileged  # copies that are still being loaded
+    names = [name for name, one in sorted(server.collections.items()) if not hidden or one.copy_of is not None]
+    return ok(request, {"collections": [{"name": name} for name in names]})
 
 
 async def exists(server: StandbyServer, request: Request) -> Response:

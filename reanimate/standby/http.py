@@ -54,6 +54,8 @@ class Request:
     params: dict[str, str] = field(default_factory=dict)
     """Values of the names in the route's path."""
     started: float = field(default_factory=time.perf_counter)
+    privileged: bool = False
+    """Came with the control key."""
 
     @classmethod
     def of(cls, scope: Message, receive: Receive) -> "Request":

@@ -5,6 +5,7 @@ from typing import Any
 
 from reanimate.standby.collection import Collection
 from reanimate.standby.errors import ApiError, format_error, not_found, not_implemented, wrong_input
+from reanimate.standby.exactness import made_exact
 from reanimate.standby.http import Request, Response, ok
 from reanimate.standby.points import PointId, normal_id
 from reanimate.standby.references import VectorSource, resolve_references
@@ -54,8 +55,12 @@ def _vectors_of(server: StandbyServer, queried: Collection) -> VectorSource:
 
 async def _answers(server: StandbyServer, collection: Collection, requests: list[Json]) -> list[list[Json]]:
     source = _vectors_of(server, collection)
-    resolved = await asyncio.gather(*(resolve_references(one, source) for one in requests))
-    return await query_batch(collection, list(resolved))
+    resolved = list(await asyncio.gather(*(resolve_references(one, source) for one in requests)))
+    if server.offline:
+        held = collection.copy_of
+        points = 0 if held is None else held.points
+        resolved = [made_exact(one, points) for one in resolved]
+    return await query_batch(collection, resolved)
 
 
 def _several(body: Json) -> list[Json]:

@@ -1,6 +1,7 @@
 """Every route in one table: what exists, who may use it, and what a real server has that this one has not."""
 
 from reanimate.standby import collection_routes as collections
+from reanimate.standby import offline_routes as offline
 from reanimate.standby import partial_routes as partials
 from reanimate.standby import read_routes as reads
 from reanimate.standby import service_routes as service
@@ -13,7 +14,7 @@ from reanimate.standby.write_routes import batch, change_points
 
 __all__ = ["ROUTES"]
 
-OPEN, READ, WRITE = Right.OPEN, Right.READ, Right.WRITE
+OPEN, READ, WRITE, CONTROL = Right.OPEN, Right.READ, Right.WRITE, Right.CONTROL
 C = "/collections/{collection}"
 S = C + "/shards/{shard}"
 
@@ -93,6 +94,10 @@ _SNAPSHOTS = [
     Route("POST", S + "/snapshot/partial/create", WRITE, partials.create),
     Route("POST", S + "/snapshot/partial/recover", WRITE, partials.recover),
 ]
+_OFFLINE = [
+    Route("GET", "/offline/copies", READ, offline.list_held),
+    Route("PUT", "/offline/copies/{collection}", CONTROL, offline.note_held),
+]
 _MISSING = [
     Route(method, path, right, _missing(name))
     for method, path, right, name in (
@@ -121,5 +126,5 @@ _MISSING = [
     )
 ]
 
-ROUTES: tuple[Route, ...] = (*_SERVICE, *_COLLECTIONS, *_WRITES, *_READS, *_SNAPSHOTS, *_MISSING)
+ROUTES: tuple[Route, ...] = (*_SERVICE, *_COLLECTIONS, *_WRITES, *_READS, *_SNAPSHOTS, *_OFFLINE, *_MISSING)
 """The first that fits is taken."""

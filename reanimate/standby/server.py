@@ -17,6 +17,7 @@ from reanimate.standby.config_defaults import (
     sparse_names,
 )
 from reanimate.standby.errors import ApiError, collection_missing, format_error, wrong_input
+from reanimate.standby.held import Held, oldest
 from reanimate.standby.storage import CollectionState, Storage
 
 __all__ = ["StandbyServer"]
@@ -24,6 +25,8 @@ __all__ = ["StandbyServer"]
 Json = dict[str, Any]
 
 log = logging.getLogger(__name__)
+
+_REST_AFTER_S = 60.0
 
 
 @dataclass
@@ -35,6 +38,8 @@ class StandbyServer:
     keys: Keys
     collections: dict[str, Collection] = field(default_factory=dict)
     aliases: dict[str, str] = field(default_factory=dict)
+    offline: bool = False
+    """Holds copies of backups for when no server is left: opened on demand, right rather than fast, their age told."""
     requests: dict[tuple[str, int], int] = field(default_factory=dict)
     """How many requests were answered, by method and status."""
     changing: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -45,7 +50,19 @@ class StandbyServer:
         self.aliases = self.storage.load_aliases()
         for name, state in self.storage.load_collections().items():
             self.collections[name] = Collection(self.storage, name, state)
-            self.in_background(self.collections[name].open())
+            if self.offline:
+                self.collections[name].stand_by()
+            else:
+                self.in_background(self.collections[name].open())
+        if self.offline:
+            self.in_background(self._let_rest())
+
+    async def _let_rest(self) -> None:
+        """Hold no memory for copies that nobody asks: the day they are needed they open in less than a second."""
+        while True:
+            await asyncio.sleep(_REST_AFTER_S / 4)
+            for collection in list(self.collections.values()):
+                await collection.rest(_REST_AFTER_S)
 
     async def stop(self) -> None:
         """Flush and end all shards."""
@@ -65,6 +82,13 @@ class StandbyServer:
     @property
     def ready(self) -> bool:
         return all(one.opened.is_set() for one in self.collections.values())
+
+    def held_by(self, name: str | None) -> Held | None:
+        """Return which backup an answer about that collection or alias comes from; without a name, the oldest."""
+        if name is None:
+            return oldest(held for one in self.collections.values() if (held := one.copy_of) is not None)
+        found = self.find(name)
+        return None if found is None else found.copy_of
 
     def find(self, name: str) -> Collection | None:
         return self.collections.get(name) or self.collections.get(self.aliases.get(name, ""))

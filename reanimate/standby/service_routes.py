@@ -81,6 +81,9 @@ async def metrics(server: StandbyServer, request: Request) -> Response:
 
 async def _points(server: StandbyServer, name: str) -> tuple[str, int | None]:
     try:
+        if server.offline:  # to be scraped must not open every copy
+            held = server.collections[name].copy_of
+            return name, held.points if held is not None else None
         return name, sum(await (await server.collection(name)).ask_all("count", exact=False))
     except ApiError:
         return name, None

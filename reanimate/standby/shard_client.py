@@ -73,6 +73,11 @@ class _Connection:
                 if not answer.done():
                     answer.set_exception(internal("the shard's process died while it worked on this request"))
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether somebody waits for an answer."""
+        return bool(self._waiting)
+
     async def end(self, *, at_once: bool = False) -> None:
         """Close the socket, which ends the process after it has flushed; kill it when that takes too long."""
         self._writer.close()
@@ -99,6 +104,7 @@ class ShardClient:
         self._starting = asyncio.Lock()
         self._closed = False
         self._failed: tuple[float, ApiError] | None = None
+        self._used_at = time.monotonic()
         self._watching: asyncio.Task[None] | None = None
 
     async def create(self) -> None:
@@ -119,10 +125,20 @@ class ShardClient:
         Raises:
             ApiError: what the engine answered, or 500 when its process died.
         """
+        self._used_at = time.monotonic()
         connection = self._connection
         if connection is None or not connection.alive:
             connection = await self._start("load")
         return await connection.ask({"op": op, **arguments})
+
+    async def rest(self, idle_s: float) -> None:
+        """End the process, after a flush, if nothing was asked of it for `idle_s` seconds; the next call starts it."""
+        async with self._starting:
+            connection = self._connection
+            idle = time.monotonic() - self._used_at >= idle_s
+            if connection is not None and idle and not connection.is_busy:
+                self._connection = None
+                await connection.end()
 
     async def close(self, *, at_once: bool = False) -> None:
         """End the process after a flush, or at once when its data is not wanted any more."""

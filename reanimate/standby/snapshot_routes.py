@@ -171,7 +171,7 @@ async def recover(server: StandbyServer, request: Request) -> Response:
     collection = (await found(server, request))[0] if shard is not None else None
 
     async def work() -> bool:
-        async with _fetched(server, collection, shard, location, body.get("api_key")) as path:
+        async with _fetched(server, request, collection, shard, location, body.get("api_key")) as path:
             if checksum is not None:
                 check_checksum(checksum, await asyncio.to_thread(file_sha256, path))
             if collection is not None:
@@ -185,7 +185,12 @@ async def recover(server: StandbyServer, request: Request) -> Response:
 
 @contextlib.asynccontextmanager
 async def _fetched(
-    server: StandbyServer, collection: Collection | None, shard: int | None, location: str, api_key: str | None
+    server: StandbyServer,
+    request: Request,
+    collection: Collection | None,
+    shard: int | None,
+    location: str,
+    api_key: str | None,
 ) -> AsyncIterator[Path]:
     """Have the named snapshot as a local file; what was fetched for it is removed afterwards."""
     parts = urlsplit(location)
@@ -197,18 +202,18 @@ async def _fetched(
         finally:
             path.unlink(missing_ok=True)
     elif parts.scheme == "file":
-        yield _own_file(server, Path(unquote(parts.path)))
+        yield _named_file(server, Path(unquote(parts.path)), anywhere=request.privileged)
     elif collection is not None and not parts.scheme:
         yield snapshot_file(server.storage, collection.name, shard, location)
     else:
         raise bad_request(f"Snapshot location {location!r} is neither an http URL nor a file URL")
 
 
-def _own_file(server: StandbyServer, path: Path) -> Path:
-    """Only files below the snapshots directory may be read."""
+def _named_file(server: StandbyServer, path: Path, *, anywhere: bool) -> Path:
+    """Only files below the snapshots directory may be read; with the control key any of this machine's."""
     if not path.is_file():
         raise bad_request(f'Snapshot file "{path}" does not exist')
-    if not path.resolve().is_relative_to((server.storage.root / "snapshots").resolve()):
+    if not anywhere and not path.resolve().is_relative_to((server.storage.root / "snapshots").resolve()):
         raise forbidden(f'Snapshot file "{path}" is not in the snapshots directory')
     return path
 

@@ -35,6 +35,8 @@ class CollectionState:
     config: Json
     shards: dict[int, str] = field(default_factory=dict)
     """Shard id -> name of its live directory below `shards/`."""
+    held: Json | None = None
+    """On an offline standby: of which backup this is a copy; see `held.py`. Gone as soon as the data changes."""
 
 
 class Storage:
@@ -110,7 +112,7 @@ class Storage:
                 continue
             stored = orjson.loads(path.read_bytes())
             shards = {int(shard): live for shard, live in stored["shards"].items()}
-            found[stored["name"]] = CollectionState(stored["config"], shards)
+            found[stored["name"]] = CollectionState(stored["config"], shards, stored.get("held"))
             for leftover in (directory / "shards").iterdir():
                 if leftover.name not in shards.values():
                     shutil.rmtree(leftover, ignore_errors=True)
@@ -119,6 +121,8 @@ class Storage:
     def save_collection(self, name: str, state: CollectionState) -> None:
         """Make the collection, or its changed state, be what the next start sees."""
         content = {"name": name, "config": state.config, "shards": {str(k): v for k, v in state.shards.items()}}
+        if state.held is not None:
+            content["held"] = state.held
         write_atomically(self.collection(name) / "config.json", orjson.dumps(content, option=orjson.OPT_INDENT_2))
 
     def remove_collection(self, name: str) -> Path | None:

@@ -43,7 +43,7 @@ def system_parts(settings: Settings, addresses: Addresses, secrets: Secrets) -> 
         parts.append(_postgres(server, addresses))
     parts.append(Job("databases", databases.create, needs=after_postgres))
     parts.append(Job("record", databases.migrate, needs=("databases",)))
-    for target in settings.vector.targets:
+    for target in settings.vector.serving:
         if target.url is None:
             parts.append(_standby(target, addresses.vector[target.name], settings.home))
     parts.append(
@@ -59,6 +59,9 @@ def system_parts(settings: Settings, addresses: Addresses, secrets: Secrets) -> 
         parts.append(Job("prefect noted", databases.note_prefect, needs=("prefect", "provision")))
     parts.append(_responder(client))
     parts.append(_module("watch", "reanimate.watch", needs=("web", "gateway"), health=f"{addresses.watch}/healthz"))
+    for target in settings.vector.offline_standbys:
+        if target.url is None:
+            parts.append(_offline_standby(target, addresses.vector[target.name], settings.home, secrets))
     if settings.prefect.worker:
         parts.append(_worker(settings, client))
     return parts
@@ -120,6 +123,24 @@ def _standby(target: VectorTarget, url: str, home: Path) -> ProcessSpec:
         "reanimate.standby",
         arguments=("--name", target.name, *where),
         env={"REANIMATE_STANDBY_API_KEY": target.api_key.get_secret_value()} if target.api_key else {},
+        health=f"{url}/readyz",
+        url=url,
+    )
+
+
+def _offline_standby(target: VectorTarget, url: str, home: Path, secrets: Secrets) -> ProcessSpec:
+    """Return the standby for when no other server is left. It opens its copies only when they are asked for."""
+    place = urlsplit(url)
+    where = ("--host", str(place.hostname), "--port", str(place.port), "--data", str(home / "offline" / target.name))
+    keys = {"REANIMATE_STANDBY_CONTROL_KEY": secrets.control_key}
+    if target.api_key:
+        keys["REANIMATE_STANDBY_API_KEY"] = target.api_key.get_secret_value()
+    return _module(
+        f"vector-{target.name}",
+        "reanimate.standby",
+        needs=("gateway",),
+        arguments=("--name", target.name, "--offline", *where),
+        env=keys,
         health=f"{url}/readyz",
         url=url,
     )

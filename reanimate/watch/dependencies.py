@@ -96,7 +96,7 @@ def dependencies_of(settings: Settings, addresses: Addresses) -> tuple[Dependenc
 def vector_targets(settings: Settings, addresses: Addresses, rules: Rules) -> list[Dependency]:
     rules = replace(rules, interval_s=rules.interval_s / PULSES_PER_INTERVAL)
     found = []
-    for target in settings.vector.targets:
+    for target in settings.vector.serving:  # the rest is asked only when these are out, or never by the agent
         url = target.url or addresses.vector.get(target.name)
         if url is not None:
             found.append(

@@ -100,7 +100,7 @@ class MoveReadsAway(Action[Extent]):
         return f"reads no longer go to {', '.join(evidence['scopes'])}{_by(evidence)}"
 
     async def check_before(self, context: ActionContext[Extent]) -> Outcome | None:
-        others = [target.name for target in context.services.settings.vector.targets if target.name != context.target]
+        others = [target.name for target in context.services.settings.vector.serving if target.name != context.target]
         wanted = set(context.incident.scope.get("collections") or []) if context.params.per_collection else set()
         probes = await asyncio.gather(*(look_at(context.services, name) for name in others))
         healthy = [p.target for p in probes if p.answers and not (wanted & set(p.problems) if wanted else p.problems)]

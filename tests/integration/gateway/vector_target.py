@@ -47,6 +47,7 @@ class VectorTarget:
         self.uploaded: tuple[int, str] | None = None
         self.download_mib = 0
         self.slow_s = 0.3
+        self.extra_headers: dict[str, str] = {}
         self._runner: web.AppRunner | None = None
 
     @property
@@ -80,7 +81,10 @@ class VectorTarget:
                 return failed
         if self.api_key is not None and request.path != "/healthz" and request.headers.get("api-key") != self.api_key:
             return web.Response(status=401, text="Invalid API key or JWT")
-        return await self._answer(request)
+        answer = await self._answer(request)
+        if not answer.prepared:
+            answer.headers.update(self.extra_headers)
+        return answer
 
     async def _fail(self, request: web.Request) -> web.StreamResponse | None:
         match self.fault:
