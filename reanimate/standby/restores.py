@@ -177,12 +177,13 @@ async def _opened_beside(
     scratch = storage.scratch()
     fresh: dict[int, ShardClient] = {}
     try:
+        for shard in shards:
+            fresh[shard] = ShardClient(storage.shard(name, storage.new_shard_directory(shard)), config)
+            await fresh[shard].prepare()
         await asyncio.to_thread(unpack_archive, path, scratch)
         for shard, inside in shards.items():
-            target = storage.shard(name, storage.new_shard_directory(shard))
             source = scratch if inside is None else scratch / str(inside)
-            await asyncio.to_thread(_place, source, target)
-            fresh[shard] = ShardClient(target, config)
+            await asyncio.to_thread(_place, source, fresh[shard].directory)
         for client in fresh.values():
             await client.load()
             await client.call("probe")

@@ -105,7 +105,14 @@ class ShardClient:
         self._closed = False
         self._failed: tuple[float, ApiError] | None = None
         self._used_at = time.monotonic()
+        self._prepared: _Connection | None = None
         self._watching: asyncio.Task[None] | None = None
+
+    async def prepare(self) -> None:
+        """Start the process, which takes a moment, before the shard is there that it will open."""
+        async with self._starting:
+            if self._connection is None and self._prepared is None and not self._closed:
+                self._prepared = await _spawn()
 
     async def create(self) -> None:
         """Make the empty shard on disk and serve it."""
@@ -146,9 +153,10 @@ class ShardClient:
         if self._watching is not None:
             self._watching.cancel()
         async with self._starting:
-            if self._connection is not None:
-                await self._connection.end(at_once=at_once)
-                self._connection = None
+            for connection in (self._connection, self._prepared):
+                if connection is not None:
+                    await connection.end(at_once=at_once)
+            self._connection = self._prepared = None
 
     @property
     def pid(self) -> int | None:
@@ -164,7 +172,9 @@ class ShardClient:
                 raise self._failed[1]
             if self._connection is not None:
                 await self._connection.end()
-            connection = await _spawn()
+            connection, self._prepared = self._prepared, None
+            if connection is None or not connection.alive:
+                connection = await _spawn()
             try:
                 self.info = await connection.ask({"op": how, "path": str(self.directory), "config": self.config})
             except ApiError as error:

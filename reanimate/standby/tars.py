@@ -3,8 +3,9 @@
 import hashlib
 import os
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import IO, cast
 
 import orjson
 
@@ -15,6 +16,7 @@ from reanimate.vector.tar_write import TarWriter
 __all__ = ["TarWriter", "file_sha256", "pack_end", "pack_shard", "segment_files", "unpack_archive"]
 
 _CHUNK = 1 << 20
+_ZEROS = bytes(_CHUNK)
 
 
 def file_sha256(path: Path) -> str:
@@ -69,30 +71,47 @@ def unpack_archive(path: Path, destination: Path) -> None:
         OSError: no room, no right.
     """
     destination.mkdir(parents=True)
-    for entry in walk_archive(path):
-        target = destination.joinpath(*entry.path.parts)
-        if entry.member.isdir():
-            target.mkdir(parents=True, exist_ok=True)
-        else:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            _unpack_file(entry, target)
+    with path.open("rb") as file:
+        for entry in walk_archive(path):
+            target = destination.joinpath(*entry.path.parts)
+            if entry.member.isdir():
+                target.mkdir(parents=True, exist_ok=True)
+            else:
+                target.parent.mkdir(parents=True, exist_ok=True)
+                _unpack_file(entry, file.fileno(), target)
 
 
-def _unpack_file(entry: Entry, target: Path) -> None:
+def _unpack_file(entry: Entry, archive: int, target: Path) -> None:
+    """Copy one file straight from where it lies; what is zeros becomes a hole."""
     holes: list[tuple[int, int]] | None = entry.member.sparse  # type: ignore[assignment]  # the stub says int
     extents = holes if holes is not None else [(0, entry.member.size)]
-    with damage_told(str(entry.path)), entry.open() as source, target.open("xb") as file:
+    pieces = _pieces(entry, archive)
+    with damage_told(str(entry.path)), target.open("xb") as file:
         for offset, length in extents:
-            source.seek(offset)
-            file.seek(offset)
-            left = length
-            while left:
-                part = source.read(min(left, _CHUNK))
+            done = 0
+            while done < length:
+                part = pieces(min(length - done, _CHUNK))
                 if not part:
                     raise ArchiveDamaged(f"unpacking snapshot member {entry.path}: it is cut", "truncated")
-                if part.count(0) == len(part):
-                    file.seek(len(part), os.SEEK_CUR)
-                else:
+                if part != (_ZEROS if len(part) == _CHUNK else _ZEROS[: len(part)]):
+                    file.seek(offset + done)
                     file.write(part)
-                left -= len(part)
+                done += len(part)
         file.truncate(entry.member.size)
+
+
+def _pieces(entry: Entry, archive: int) -> Callable[[int], bytes]:
+    """Return a function that gives the next bytes of what is stored of a file, at most as many as asked."""
+    if entry.position is None:
+        stream = cast("IO[bytes]", entry.archive.fileobj)
+        stream.seek(entry.member.offset_data)
+        return stream.read
+    at = entry.position
+
+    def read(size: int) -> bytes:
+        nonlocal at
+        part = os.pread(archive, size, at)
+        at += len(part)
+        return part
+
+    return read

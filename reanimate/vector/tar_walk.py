@@ -37,6 +37,9 @@ class Entry:
     """Where it belongs below the shard (or collection) directory: `segments/{uuid}/segment.json`, `0/wal/open-1`."""
     member: tarfile.TarInfo
     archive: tarfile.TarFile
+    position: int | None
+    """Where its content begins in the snapshot file; None when the archive that it is in is itself stored with holes.
+    The pieces of a file with holes lie there one after the other."""
 
     def open(self) -> IO[bytes]:
         """Open the content of a regular file."""
@@ -88,11 +91,11 @@ def _entries_of(
         yield from _entries_of_segment(outer, member, location.with_suffix(""), path)
     elif is_segment and len(parts) > at + 2:
         if parts[at + 2] != "files":  # only `files/` is data; other directories are relics of old servers
-            yield Entry(location, member, outer)
+            yield Entry(location, member, outer, member.offset_data)
         elif len(parts) > at + 3:
-            yield Entry(PurePosixPath(*parts[: at + 2], *parts[at + 3 :]), member, outer)
+            yield Entry(PurePosixPath(*parts[: at + 2], *parts[at + 3 :]), member, outer, member.offset_data)
     elif parts:
-        yield Entry(location, member, outer)
+        yield Entry(location, member, outer, member.offset_data)
 
 
 def _entries_of_segment(
@@ -101,8 +104,10 @@ def _entries_of_segment(
     stream = outer.extractfile(member)
     if stream is None:
         raise ArchiveDamaged(f"reading snapshot {path.name}: {member.name} is not a file", "forbidden")
+    begin = None if member.issparse() else member.offset_data
     with stream, tarfile.open(fileobj=stream, mode="r:") as inner:
         for item in inner:
+            position = None if begin is None else begin + item.offset_data
             parts = _checked(item, path).parts
             if parts[:1] != ("snapshot",):
                 raise ArchiveDamaged(
@@ -110,9 +115,9 @@ def _entries_of_segment(
                 )
             if parts[1:2] == ("files",):
                 if len(parts) > 2:
-                    yield Entry(base.joinpath(*parts[2:]), item, inner)
+                    yield Entry(base.joinpath(*parts[2:]), item, inner, position)
             elif len(parts) > 1:
-                yield Entry(base.joinpath(*parts[1:]), item, inner)
+                yield Entry(base.joinpath(*parts[1:]), item, inner, position)
         _check_end(stream, inner, member.name, needs_marker=False)  # servers write segments without one
 
 
