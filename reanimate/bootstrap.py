@@ -51,7 +51,10 @@ class Services:
         """
         configured = self.settings.vector.target(target)
         key = configured.api_key.get_secret_value() if configured.api_key else None
-        return VectorServer(target, self.addresses.vector[target], key, self.http)
+        url = self.addresses.vector[target]
+        if configured.role == "offline" and configured.url is None:
+            return VectorServer(target, url, self.secrets.control_key, self.http, reads_files=True)
+        return VectorServer(target, url, key, self.http, configured.peers)
 
 
 @asynccontextmanager

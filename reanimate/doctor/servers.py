@@ -11,12 +11,14 @@ from reanimate.clock import utcnow
 from reanimate.config import VectorTarget
 from reanimate.doctor.finding import Finding, clock_finding, fail, ok, warn
 from reanimate.errors import ReanimateError, Refused
+from reanimate.vector.held import held_copies
 from reanimate.vector.server import VectorServer
 
 __all__ = ["prefect_findings", "target_findings"]
 
 _OLDEST_QDRANT = (1, 10)
 """The first with shard snapshots and universal query as they are used here."""
+_OLD_COPY_S = 3 * 86400
 
 
 async def prefect_findings(api: str, http: httpx.AsyncClient) -> AsyncIterator[Finding]:
@@ -53,7 +55,10 @@ async def target_findings(target: VectorTarget, url: str, http: httpx.AsyncClien
         yield fail(about, f"version {identity.version}", f"use {'.'.join(map(str, _OLDEST_QDRANT))} or newer")
     else:
         yield ok(about, f"reachable, {identity.title or 'Qdrant'} {identity.version}")
-    yield await _rights(about, server)
+    if target.role == "offline":
+        yield await _copies(about, server)
+    else:
+        yield await _rights(about, server)
     try:
         skew = _skew(await http.get(f"{url}/healthz"))
     except httpx.HTTPError:
@@ -77,6 +82,21 @@ async def _rights(about: str, server: VectorServer) -> Finding:
     except ReanimateError as error:
         return fail(about, str(error), "see the server's log")
     return ok(about, f"may read ({len(names)} collections) and manage")
+
+
+async def _copies(about: str, server: VectorServer) -> Finding:
+    """Say what an offline standby holds; nobody but its refresher may write to it, so that is not tried."""
+    try:
+        serving = [copy for copy in await held_copies(server) if copy.serves]
+    except ReanimateError as error:
+        return fail(f"{about} copies", str(error), "an offline standby is one of ours, started with --offline")
+    if not serving:
+        return ok(f"{about} copies", "none yet; the first proven backup is loaded by itself")
+    oldest = max(copy.age_s or 0 for copy in serving)
+    found = f"{len(serving)} collections, the oldest from {oldest / 3600:.1f} h ago"
+    if oldest > _OLD_COPY_S:
+        return warn(f"{about} copies", found, "`reanimate offline refresh` loads the newest proven backups")
+    return ok(f"{about} copies", found)
 
 
 def _numbers(text: str) -> tuple[int, ...]:

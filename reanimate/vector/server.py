@@ -49,10 +49,19 @@ class VectorServer:
     """A vector target. Cheap to make; the HTTP client is shared and never closed here."""
 
     def __init__(
-        self, name: str, url: str, api_key: str | None, http: httpx.AsyncClient, peers: Sequence[str] = ()
+        self,
+        name: str,
+        url: str,
+        api_key: str | None,
+        http: httpx.AsyncClient,
+        peers: Sequence[str] = (),
+        *,
+        reads_files: bool = False,
     ) -> None:
         self.name = name
         self.url = url.rstrip("/")
+        self.reads_files = reads_files
+        """A standby of our own on this machine, and the key is its control key: it takes files by name."""
         self.peer_urls = tuple(peer.rstrip("/") for peer in peers)
         """The peers of a cluster, each by its own URL; empty for a single server, which is reached at `url`."""
         self._http = http

@@ -174,6 +174,9 @@ async def upload_shard_snapshot(
         NotFound: no such collection or shard.
     """
     limits = limits or TransferLimits()
+    if server.reads_files:
+        await _hand_over(server, collection, shard_id, file, limits, on_progress)
+        return
     boundary = secrets.token_hex(16)
     head = (
         f"--{boundary}\r\n"
@@ -194,6 +197,28 @@ async def upload_shard_snapshot(
         content=_body(head, file, size, tail, on_progress),
     )
     await server.send(request, doing=f"uploading a snapshot into {collection!r} shard {shard_id}")
+
+
+async def _hand_over(
+    server: VectorServer,
+    collection: str,
+    shard_id: int,
+    file: Path,
+    limits: TransferLimits,
+    on_progress: Progress | None,
+) -> None:
+    """Tell a standby on this machine where the file is. Whoever brought the file here has just checked its SHA-256."""
+    place = await asyncio.to_thread(file.absolute)
+    await server.request(
+        "PUT",
+        f"{snapshot_path(collection, shard_id)}/recover",
+        doing=f"handing a snapshot to {collection!r} shard {shard_id}",
+        timeout_s=limits.apply_s,
+        json={"location": place.as_uri(), "priority": "snapshot"},
+    )
+    if on_progress:
+        size = (await asyncio.to_thread(place.stat)).st_size
+        on_progress(size, size)
 
 
 async def _body(head: bytes, file: Path, size: int, tail: bytes, on_progress: Progress | None) -> AsyncIterator[bytes]:
