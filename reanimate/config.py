@@ -26,6 +26,7 @@ __all__ = [
     "AgentSettings",
     "AlertSettings",
     "BackupSettings",
+    "ConfigSettings",
     "DatabaseSettings",
     "DependencySettings",
     "GatewaySettings",
@@ -373,6 +374,27 @@ class PostgresSettings(Section):
         return self
 
 
+class ConfigSettings(Section):
+    """Which configuration is kept, each change of it as a version."""
+
+    name: str | None = None
+    """Of this set; without one, that of the agent. Machines with files of their own need names of their own."""
+    files: tuple[str, ...] = ()
+    """Files by path or pattern (`*`, `?`, `[…]`, `**`), and whole folders."""
+    qdrant: bool = True
+    """Also the settings of the vector servers: collections, payload indexes, aliases, placement."""
+    max_file_bytes: Annotated[int, Field(gt=0)] = 10_485_760
+    """Of a larger file only the versions are kept, not the contents."""
+
+    @field_validator("files")
+    @classmethod
+    def _paths_are_whole(cls, files: tuple[str, ...]) -> tuple[str, ...]:
+        for file in files:
+            if not Path(file).expanduser().is_absolute():
+                raise ValueError(f"{file!r} does not begin with / or ~")
+        return files
+
+
 class Settings(BaseSettings):
     """Everything a person can set. Environment wins over the file: `REANIMATE_WEB__PORT=9000`."""
 
@@ -399,6 +421,7 @@ class Settings(BaseSettings):
     backups: BackupSettings = BackupSettings()
     restores: RestoreSettings = RestoreSettings()
     postgres: PostgresSettings = PostgresSettings()
+    config: ConfigSettings = ConfigSettings()
 
     @classmethod
     def settings_customise_sources(

@@ -1,1 +1,1 @@
-"""Configuration history: every version of the files and server settings that an agent depends on."""
+"""Versions of files and of server settings: who changed what and when, what is different, and the way back."""

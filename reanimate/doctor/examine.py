@@ -8,6 +8,7 @@ import httpx
 from reanimate.addresses import Addresses
 from reanimate.config import Settings
 from reanimate.db.url import prefect_database, record_url
+from reanimate.doctor.configuration import configuration_findings
 from reanimate.doctor.database import database_findings
 from reanimate.doctor.finding import Finding, ok
 from reanimate.doctor.machine import machine_findings
@@ -31,6 +32,7 @@ async def examine(settings: Settings) -> list[Finding]:
         groups = await asyncio.gather(
             *(_all(examination) for examination in _examinations(settings, http, running=pid is not None)),
             store_findings(settings),
+            configuration_findings(settings, running=pid is not None),
         )
     return [*findings, *(finding for group in groups for finding in group)]
 

@@ -102,7 +102,8 @@ def changed_config(config: Json, asked: Json) -> Json:
             raise ApiError(400, f"Wrong input: Not existing vector name error: {name}")
         vectors[name].update(_present(change))
     if metadata := asked.get("metadata"):
-        config["metadata"] = {**config.get("metadata", {}), **metadata}
+        merged = {**config.get("metadata", {}), **metadata}
+        config["metadata"] = {key: value for key, value in merged.items() if value is not None}
     elif metadata == {}:
         config.pop("metadata", None)
     if (strict := asked.get("strict_mode_config")) is not None:

@@ -26,6 +26,7 @@ def test_deployments__every_entrypoint_imports() -> None:
         "postmortem/incident",
         "open-incident/by-hand",
         "backup/collections",
+        "keep-config/versions",
     ]
 
 
@@ -39,11 +40,12 @@ def test_deployments__every_flow_is_async_and_says_what_it_does(deployment) -> N
 
 
 def test_prefect_yaml__schedules_say_their_time_zone() -> None:
-    """Daily at two and on Sunday at three, in a zone that is written down."""
+    """Daily at two, on Sunday at three, and every five minutes, in a zone that is written down."""
     schedules = {item["slug"]: item for entry in document()["deployments"] for item in entry.get("schedules", ())}
     assert {slug: (item["cron"], item["timezone"]) for slug, item in schedules.items()} == {
         "daily": ("0 2 * * *", "UTC"),
         "weekly": ("0 3 * * 0", "UTC"),
+        "versions": ("*/5 * * * *", "UTC"),
     }
 
 
