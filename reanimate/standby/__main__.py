@@ -25,6 +25,7 @@ from reanimate.standby.storage import Storage
 __all__ = ["main"]
 
 _STOP_WITHIN_S = 3
+_BACKLOG = 256
 
 
 class _Server(uvicorn.Server):
@@ -89,6 +90,7 @@ def _listen(host: str, port: int) -> socket.socket:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))
+        listener.listen(_BACKLOG)  # from here on nobody is turned away: who comes early waits
     except OSError as error:
         raise ConfigInvalid(f"cannot listen on {host}:{port}: {error.strerror}", hint="choose another port") from error
     return listener
