@@ -29,7 +29,8 @@ from reanimate.backups.marks import Mark, newest, parse_mark
 from reanimate.backups.memory import Memory
 from reanimate.backups.published import DamagedBackup, Listing, Published, doubted, seen_of
 from reanimate.backups.signature import open_signed, sign
-from reanimate.errors import Damaged, NotFound, Unreachable
+from reanimate.backups.transport import told
+from reanimate.errors import Damaged, NotFound
 
 __all__ = [
     "MANIFEST",
@@ -176,7 +177,7 @@ class Catalog:
         except FileNotFoundError:
             raise NotFound(f"no manifest is at {key}") from None
         except (BaseError, OSError) as error:
-            raise Unreachable(f"looking for {key}: {error}", hint="see whether the blob store is reachable") from error
+            raise told(error, f"looking for {key}") from error
         entry = self._entry(kind, key, f"{version['last_modified']}:{version['size']}", {})
         if isinstance(entry, DamagedBackup):
             raise Damaged(entry.reason)
@@ -272,7 +273,7 @@ class Catalog:
         except Damaged as error:
             return DamagedBackup(PurePosixPath(key).parent.name, key, str(error))
         except (BaseError, OSError) as error:
-            raise Unreachable(f"reading {key}: {error}", hint="see whether the blob store is reachable") from error
+            raise told(error, f"reading {key}") from error
         return _Stored(document, hashlib.sha256(content).hexdigest())
 
     def _objects(self, under: str) -> dict[str, str]:
@@ -282,9 +283,7 @@ class Catalog:
         except FileNotFoundError:
             return {}
         except (BaseError, OSError) as error:
-            raise Unreachable(
-                f"listing the backups: {error}", hint="see whether the blob store is reachable"
-            ) from error
+            raise told(error, "listing the backups") from error
         return {meta["path"]: f"{meta['last_modified']}:{meta['size']}" for page in pages for meta in page}
 
 

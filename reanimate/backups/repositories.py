@@ -1,5 +1,6 @@
 """Where backups are kept: one or more repositories, each a folder or a bucket with its own retention."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from reanimate.backups.catalog import Catalog
@@ -42,7 +43,7 @@ def open_repositories(settings: Settings) -> dict[str, Repository]:
     return opened
 
 
-def named(repositories: dict[str, Repository], name: str | None) -> Repository:
+def named(repositories: Mapping[str, Repository], name: str | None) -> Repository:
     """Return a repository by name, the first when none is named.
 
     Raises:

@@ -30,7 +30,7 @@ _ATTEMPTS = 4
 _FIRST_WAIT_S = 0.2
 _NO_BULK: set[str] = set()
 """Servers that know no deletion of several objects at once, which is what a deletion asks for."""
-_PREAMBLE = re.compile(r"^Generic \w+ error: (Error performing .*? - )?")
+_PREAMBLE = re.compile(r"^Generic \w+ error: (Error performing list request: )?(Error performing .*? - )?")
 
 
 def put_stream(store: ObjectStore, key: str, chunks: Iterator[Chunk], at_most: int) -> int:

@@ -5,6 +5,7 @@ import logging
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager, suppress
 from datetime import datetime, timedelta
+from pathlib import PurePosixPath
 
 import obstore
 from obstore.exceptions import BaseError
@@ -30,15 +31,19 @@ def is_in_use(marks: Iterable[Mark], now: datetime) -> bool:
 
 
 @asynccontextmanager
-async def in_use(catalog: Catalog, manifest: Manifest, by: str, *, renew_s: float = _RENEW_S) -> AsyncIterator[None]:
+async def in_use(
+    catalog: Catalog, manifest: Manifest, by: str, *, folder: str | None = None, renew_s: float = _RENEW_S
+) -> AsyncIterator[None]:
     """Keep a backup, and the full one that it builds on, from being deleted for the block. `by` says who reads it.
+
+    `folder` is where it lies, for whoever does not know its kind.
 
     Where marks cannot be written the block runs all the same: a restore may be the last hope.
 
     Raises:
         NotFound: it has been deleted.
     """
-    root = manifest.ROOT or "backups"
+    root = PurePosixPath(folder).parts[0] if folder else manifest.ROOT or "backups"
     ids = [manifest.id, *filter(None, [getattr(manifest, "base", None)])]
     folders = [backup_prefix(manifest.subject, each, root) for each in ids]
     marks = await _renewed(catalog, folders, by, [])

@@ -12,7 +12,7 @@ from reanimate.backups.manifest import VectorManifest
 from reanimate.backups.repositories import named, open_repositories
 from reanimate.bootstrap import open_services
 from reanimate.clock import utcnow
-from reanimate.commands import keeping
+from reanimate.commands import keeping, storing
 from reanimate.commands.output import JsonFlag, err, fail, out, print_json, run
 from reanimate.commands.progress import Report, progress_bars
 from reanimate.config import load_settings
@@ -21,8 +21,9 @@ from reanimate.protection.backups import back_up, seed_replicas
 
 __all__ = ["app"]
 
-app = typer.Typer(help="Backups: run, list, show, keep and delete them.", no_args_is_help=True)
+app = typer.Typer(help="Backups: run, list, show, copy, verify, keep and delete them.", no_args_is_help=True)
 keeping.add_to(app)
+storing.add_to(app)
 
 
 @app.command("run")
