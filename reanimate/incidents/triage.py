@@ -6,9 +6,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from reanimate.incidents.faults import Fault
-from reanimate.incidents.severity import Impact
+from reanimate.incidents.severity import Impact, Users
 
-__all__ = ["RULES", "Claim", "Finding", "Rule", "TargetProbe", "claim_of", "impact_of", "triage"]
+__all__ = ["RULES", "Claim", "Finding", "Rule", "TargetProbe", "claim_of", "impact_of", "triage", "users_of"]
 
 Evidence = dict[str, Any]
 
@@ -60,6 +60,13 @@ _OUT = r"(down|unavailable|unreachable|not (answer|respond)|error|fail|5xx|timeo
 
 # The first match wins, so the narrower ones come first. Searched, case ignored, in alertname, service, job and summary.
 RULES: tuple[Rule, ...] = (
+    # What is said of backups is no loss of data, whatever else the summary names.
+    Rule(
+        r"backup ?(is |was )?(overdue|unproven|stale|missed|too old)|backup ?(job |run )?fail(ed|ure)"
+        r"|recovery.?point.{0,20}(overdue|missed|exceeded)",
+        Fault.UNKNOWN,
+        0.6,
+    ),
     Rule(r"(collection|knowledge.?base|kb).*(deleted|missing|empty|gone|lost)", Fault.KNOWLEDGE_BASE_DELETED, 0.6),
     Rule(r"(prompt.?injection|jailbreak|malicious)", Fault.MALICIOUS_PROMPT_ATTACK, 0.6),
     Rule(r"hallucinat", Fault.MASS_HALLUCINATION, 0.6),
@@ -206,8 +213,19 @@ _IMPACT: dict[Fault, Impact] = {
 }
 
 
+def _is_about_backups(finding: Finding) -> bool:
+    return finding.fault is Fault.UNKNOWN and any(item.get("rule") == RULES[0].pattern for item in finding.evidence)
+
+
+def users_of(findings: Sequence[Finding], users: Users) -> Users:
+    """Return who is hit: the agent's `users`, unless all that is wrong is about backups, which hits nobody."""
+    return Users.SINGLE if findings and all(map(_is_about_backups, findings)) else users
+
+
 def impact_of(finding: Finding, probes: Sequence[TargetProbe]) -> tuple[Impact, str]:
     """Return how badly a fault hits the agent, and why: a healthy replica keeps the reads going."""
+    if _is_about_backups(finding):
+        return Impact.SLIGHT, "nothing is out: this is about what could be had back"
     impact = _IMPACT[finding.fault]
     if finding.fault not in (Fault.VECTOR_DATABASE_DOWN, Fault.KNOWLEDGE_BASE_DELETED):
         return impact, f"{finding.fault} by the table"

@@ -5,6 +5,7 @@ import logging
 import signal
 import sys
 from contextlib import AsyncExitStack
+from datetime import timedelta
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -19,6 +20,7 @@ from reanimate.errors import ConfigInvalid, ReanimateError
 from reanimate.logs import log_to_stderr
 from reanimate.secrets import Secrets
 from reanimate.vector.server import VectorServer
+from reanimate.watch.backup_vigil import BackupVigil
 from reanimate.watch.blindness import Blindness
 from reanimate.watch.data_vigil import DataVigil
 from reanimate.watch.dependencies import Kind, dependencies_of
@@ -26,6 +28,7 @@ from reanimate.watch.desk import Desk
 from reanimate.watch.expectations import Expectations
 from reanimate.watch.outbox import Outbox
 from reanimate.watch.probe import Prober
+from reanimate.watch.recovery_points import Objectives
 from reanimate.watch.seen import Seen
 from reanimate.watch.server import create_app
 from reanimate.watch.watch import Watch
@@ -87,6 +90,15 @@ def assemble(
         outbox=outbox,
         blindness=Blindness(directory / "blind.json"),
         remember_good=seen.add,
+        backups=BackupVigil(
+            desk,
+            Objectives(
+                timedelta(seconds=settings.backups.rpo_s),
+                proof_expires=timedelta(days=settings.backups.proof_expires_days),
+            ),
+            lambda: expectations.protected if expectations.loaded else None,
+            utcnow(),
+        ),
     )
     for dependency in watch.dependencies:
         if dependency.kind is Kind.VECTOR:

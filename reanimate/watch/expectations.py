@@ -6,8 +6,9 @@ import time
 from collections.abc import Iterable
 
 from reanimate.backups.catalog import Catalog
-from reanimate.backups.manifest import VectorManifest
+from reanimate.backups.manifest import Manifest, VectorManifest
 from reanimate.errors import ReanimateError
+from reanimate.watch.recovery_points import Protected, protected_in
 
 __all__ = ["Expectations", "expected"]
 
@@ -46,6 +47,8 @@ class Expectations:
         self.asked_at = float("-inf")
         """When the last reading began, in seconds of the monotonic clock."""
         self.current: dict[str, VectorManifest] = {}
+        self.protected: tuple[Protected, ...] = ()
+        """What there is of everything that is protected."""
         self.loaded = False
         """Whether the catalog was ever read."""
         self.error: str | None = None
@@ -70,11 +73,13 @@ class Expectations:
 
     async def _read(self) -> None:
         try:
-            manifests = await asyncio.to_thread(self._catalog.list)
+            published = await asyncio.to_thread(self._catalog.published, Manifest)
         except (ReanimateError, OSError) as error:
             if str(error) != self.error:
                 log.warning("the catalog of backups cannot be read, the last known one is used: %s", error)
             self.error = str(error)
             return
-        self.error, self.loaded = None, True
+        manifests = [one.manifest for one in published if isinstance(one.manifest, VectorManifest) and not one.deleted]
         self.current = expected(manifests, self._protected)
+        self.protected = protected_in(published, self._protected)
+        self.error, self.loaded = None, True

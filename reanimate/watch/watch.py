@@ -10,6 +10,7 @@ from typing import Any
 
 from reanimate.clock import utcnow
 from reanimate.watch.accusation import data_alarm, data_fingerprint, down_alarm, down_fingerprint
+from reanimate.watch.backup_vigil import BackupVigil
 from reanimate.watch.blindness import Blindness
 from reanimate.watch.data_judge import DataState
 from reanimate.watch.data_vigil import DataVigil, WatchedCollection
@@ -18,6 +19,7 @@ from reanimate.watch.desk import Desk
 from reanimate.watch.judge import Standing, State, is_flapping, turn, weigh
 from reanimate.watch.outbox import Outbox
 from reanimate.watch.probe import Prober
+from reanimate.watch.recovery_points import is_about_backups
 from reanimate.watch.sample import Sample
 from reanimate.watch.sight import Sight, look
 from reanimate.watch.vigil import Vigil
@@ -68,6 +70,7 @@ class Watch:
     blindness: Blindness
     data: dict[str, DataVigil] = field(default_factory=dict)
     """By target name."""
+    backups: BackupVigil | None = None
     observations: deque[Observation] = field(default_factory=lambda: deque(maxlen=200))
     observed: dict[tuple[str, str], int] = field(default_factory=dict)
     stalls: int = 0
@@ -107,11 +110,15 @@ class Watch:
                 for vigil in self.vigils.values():
                     vigil.forget()
             self._drop_unwatched()
+            if self.backups:
+                self.backups.judge()
             self.desk.resend(utcnow())
 
     def _drop_unwatched(self) -> None:
         """End alarms about what the settings, or the newest backups, no longer name."""
         for fingerprint, alarm in list(self.desk.firing.items()):
+            if is_about_backups(alarm):
+                continue
             vigil = self.vigils.get(alarm.subject)
             collection = alarm.labels.get("collection")
             data = self.data.get(vigil.dependency.name) if vigil else None

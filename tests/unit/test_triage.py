@@ -3,8 +3,8 @@
 import pytest
 
 from reanimate.incidents.faults import Fault
-from reanimate.incidents.severity import Impact
-from reanimate.incidents.triage import Claim, Finding, TargetProbe, claim_of, impact_of, triage
+from reanimate.incidents.severity import Impact, Severity, Users, severity_of
+from reanimate.incidents.triage import Claim, Finding, TargetProbe, claim_of, impact_of, triage, users_of
 
 PRIMARY = "vector:primary"
 UP = TargetProbe("primary", "primary", True, "answers in 1 ms", {}, judged=1)
@@ -38,6 +38,9 @@ def claim(component: str = PRIMARY, summary: str = "", **labels: str) -> Claim:
         ({"alertname": "UserDataLost"}, "", Fault.USER_DATA_LOST),
         ({"alertname": "ToolServiceDown"}, "", Fault.EXTERNAL_TOOL_DOWN),
         ({"alertname": "Probe"}, "payments tool does not answer", Fault.EXTERNAL_TOOL_DOWN),
+        ({"alertname": "BackupOverdue"}, "the newest backup of kb is 3 h old", Fault.UNKNOWN),
+        ({"alertname": "BackupFailed"}, "kb: the collection is missing", Fault.UNKNOWN),
+        ({"alertname": "QdrantDown"}, "the backup server serves, reads fail", Fault.VECTOR_DATABASE_DOWN),
         ({"alertname": "SomethingOdd"}, "", Fault.UNKNOWN),
         ({"fault": "no_such_fault", "alertname": "Odd"}, "", Fault.UNKNOWN),
     ],
@@ -109,3 +112,17 @@ def test_triage__nothing_known() -> None:
 def test_impact__softened_by_a_healthy_copy(component: str, probes: list[TargetProbe], impact: Impact) -> None:
     """A healthy replica keeps the reads; a lost replica costs little; without a copy all is out."""
     assert impact_of(Finding(Fault.VECTOR_DATABASE_DOWN, component, 0.9), probes)[0] is impact
+
+
+def test_impact_of__an_overdue_backup_hits_nobody() -> None:
+    """It is the lowest severity whoever uses the agent; beside a real fault it changes nothing."""
+    overdue = triage([claim("unknown", "the newest backup of kb is 3 h old", alertname="BackupOverdue")], [UP])
+    assert [finding.fault for finding in overdue] == [Fault.UNKNOWN]
+    impact, why = impact_of(overdue[0], [UP])
+    assert severity_of(impact, users_of(overdue, Users.ALL)) is Severity.P3
+    assert "could be had back" in why
+    down = triage([claim(fault="vector_database_down")], [DOWN])
+    assert users_of([*overdue, *down], Users.ALL) is Users.ALL
+    odd = triage([claim("unknown", alertname="SomethingOdd")], [UP])
+    assert impact_of(odd[0], [UP])[0] is Impact.PARTIAL
+    assert users_of(odd, Users.ALL) is Users.ALL

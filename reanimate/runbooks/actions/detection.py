@@ -12,7 +12,7 @@ from reanimate.errors import CheckFailed
 from reanimate.incidents import record, timeline
 from reanimate.incidents.faults import Fault
 from reanimate.incidents.severity import RTO, Impact, Severity, Users, severity_of
-from reanimate.incidents.triage import Claim, Finding, TargetProbe, impact_of, triage
+from reanimate.incidents.triage import Claim, Finding, TargetProbe, impact_of, triage, users_of
 from reanimate.runbooks.action import Action, ActionContext, Evidence, NoParams
 from reanimate.runbooks.look import expected_manifests, look, names_of
 from reanimate.switches.gateways import gateway_figures
@@ -113,7 +113,7 @@ class AssessImpact(Action[NoParams]):
         probes = await look(context.services)
         impacts = [impact_of(finding, probes) for finding in believed]
         impact, why = min(impacts, key=lambda pair: list(Impact).index(pair[0]))
-        users = Users(context.services.settings.agent.users)
+        users = users_of(believed, Users(context.services.settings.agent.users))
         figures = await gateway_figures(context.services, context.incident.fault_at or context.incident.opened_at)
         async with context.services.sessions.begin() as session:
             incident = await record.load(session, context.incident.id)

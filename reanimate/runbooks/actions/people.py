@@ -7,6 +7,7 @@ from sqlalchemy.dialects.postgresql import insert
 from reanimate.db.tables import Outbox
 from reanimate.errors import Permanent
 from reanimate.runbooks.action import Action, ActionContext, NoParams, Params
+from reanimate.runbooks.actions.detection import claims_of
 
 __all__ = ["CallPerson", "NotifyPeople", "PersonNeeded", "order_notice"]
 
@@ -68,6 +69,9 @@ class CallPerson(Action[Why]):
     undoes = "nothing"
 
     async def act(self, context: ActionContext[Why]) -> dict[str, Any]:
+        claims = await claims_of(context.services, context.incident.id)
+        todo = dict.fromkeys(claim.annotations["todo"] for claim in claims if "todo" in claim.annotations)
         raise PersonNeeded(
-            context.params.reason, hint=f"`reanimate incident show {context.incident.id}` has the evidence"
+            "; ".join([context.params.reason, *todo]),
+            hint=f"`reanimate incident show {context.incident.id}` has the evidence",
         )
