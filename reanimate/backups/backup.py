@@ -129,6 +129,7 @@ class _Taking:
         source, catalog = self.source, self.catalog
         prefix = backup_prefix(source.collection, self.backup_id)
         journal = Unfinished(catalog.store, prefix, source.server.name, source.collection, self.taken_at)
+        await journal.begin()
         async with scratch_folder(catalog.scratch, "backup") as scratch:
             witness = await Witness.before(source)
             before, exact = await count_points(source.server, source.collection)
@@ -147,10 +148,10 @@ class _Taking:
                 "instead_of_partial": reason,
             }
         )
-        await catalog.publish(manifest)
+        published = await catalog.publish(manifest)
         await forget(brought.shards)
         await journal.done()
-        return manifest
+        return published.manifest
 
     async def _check(self, shards: Mapping[int, FetchedShard], scratch: Path) -> SnapshotFacts:
         """Look at the archives without the engine, then have the engine read them back.

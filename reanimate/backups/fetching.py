@@ -78,7 +78,13 @@ async def fetch_full(
     file = scratch / f"shard-{source.shard_id}.snapshot"
     server, shard_id = source.server, source.shard_id
     for last in (False, True):
-        snapshot = await create_shard_snapshot(server, source.collection, shard_id, timeout_s=timeout_s)
+        snapshot = await create_shard_snapshot(
+            server,
+            source.collection,
+            shard_id,
+            timeout_s=timeout_s,
+            before_asking=lambda there: journal.asking(shard_id, server.url, there),
+        )
         await journal.note(shard_id, snapshot.name, server.url)
         require_room(scratch, 2 * snapshot.size, f"the snapshot of {source}")
         try:

@@ -11,6 +11,7 @@ from reanimate.backups import record
 from reanimate.backups.backup import BackupOptions, Progress, take_backup
 from reanimate.backups.catalog import Catalog, new_backup_id
 from reanimate.backups.manifest import VectorManifest
+from reanimate.backups.names import is_glob, match_names
 from reanimate.bootstrap import Services
 from reanimate.clock import utcnow
 from reanimate.errors import NotFound
@@ -28,20 +29,35 @@ async def names_to_back_up(
 ) -> list[str]:
     """Return the collections to back up: those `named`, else those of the settings, else all that the target has.
 
-    `everything` passes over the settings.
+    Names are exact or globs, see `match_names`. `everything` passes over the settings.
 
     Raises:
+        NotFound: a glob matches nothing.
         Unreachable, ServerFailed: the target does not answer.
         ConfigInvalid: no target has that name.
     """
     chosen = named or (() if everything else services.settings.vector.collections)
-    return list(chosen) or sorted(await services.vector(target).collections())
+    server = services.vector(target)
+    if not chosen:
+        return sorted(await server.collections())
+    if not any(is_glob(name) for name in chosen):
+        return list(dict.fromkeys(chosen))
+    return match_names(chosen, await server.collections(), await server.aliases())
 
 
 async def back_up(
-    services: Services, collection: str, *, target: str, trigger: str, on_progress: Progress | None = None
+    services: Services,
+    collection: str,
+    *,
+    target: str,
+    trigger: str,
+    partial: bool = False,
+    recovery_point: str | None = None,
+    on_progress: Progress | None = None,
 ) -> VectorManifest:
     """Back up one collection of a target, with its row in the record and the gateways' write counts in the manifest.
+
+    `partial` asks for what changed since the newest full backup only, where that is worth it.
 
     Raises:
         ReanimateError: as `take_backup`.
@@ -51,8 +67,10 @@ async def back_up(
         collection,
         services.catalog,
         services.sessions,
-        BackupOptions.from_settings(services.settings.backups),
+        BackupOptions.from_settings(services.settings.backups, services.settings.vector.models),
         trigger=trigger,
+        partial=partial,
+        recovery_point=recovery_point,
         repository=next(iter(services.repositories)),
         totals=await _acknowledged_writes(services),
         on_progress=on_progress,
@@ -96,6 +114,8 @@ async def take_recorded_backup(
     *,
     trigger: str,
     repository: str = "local",
+    partial: bool = False,
+    recovery_point: str | None = None,
     totals: Mapping[str, int] | None = None,
     on_progress: Progress | None = None,
 ) -> VectorManifest:
@@ -115,7 +135,15 @@ async def take_recorded_backup(
     )
     try:
         manifest = await take_backup(
-            server, collection, catalog, options, totals=totals, backup_id=backup_id, on_progress=on_progress
+            server,
+            collection,
+            catalog,
+            options,
+            partial=partial,
+            totals=totals,
+            backup_id=backup_id,
+            recovery_point=recovery_point,
+            on_progress=on_progress,
         )
     except BaseException as error:
         failure = error

@@ -1,6 +1,7 @@
 """Shard snapshots on a server: create, list, delete, with what a real server does when a client gives up too early."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
@@ -36,9 +37,17 @@ async def list_shard_snapshots(server: VectorServer, collection: str, shard_id: 
 
 
 async def create_shard_snapshot(
-    server: VectorServer, collection: str, shard_id: int, *, timeout_s: float, adopt_s: float = 60.0
+    server: VectorServer,
+    collection: str,
+    shard_id: int,
+    *,
+    timeout_s: float,
+    adopt_s: float = 60.0,
+    before_asking: Callable[[list[str]], Awaitable[None]] | None = None,
 ) -> ShardSnapshot:
     """Create a snapshot of one shard under a name that nobody had before.
+
+    `before_asking` is given the names that are there, so that whoever is killed now can be swept up after.
 
     A server names snapshots by the second, so two in one second share a file: that is noticed and made anew. And it
     goes on when the client has given up: what then appears within `adopt_s` seconds is adopted.
@@ -51,6 +60,8 @@ async def create_shard_snapshot(
     doing = f"creating a snapshot of {collection!r} shard {shard_id}"
     for _ in range(5):
         before = {snapshot.name for snapshot in await list_shard_snapshots(server, collection, shard_id)}
+        if before_asking:
+            await before_asking(sorted(before))
         try:
             answer = await server.request(
                 "POST",
