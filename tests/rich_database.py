@@ -1,8 +1,13 @@
 """A database with everything that a dump must carry: odd names, all kinds of types, objects and large objects."""
 
-from reanimate.dumps.login import Login, maintenance
+import secrets
 
-__all__ = ["fill", "make_database", "query"]
+from psycopg.sql import SQL, Identifier
+
+from reanimate.dumps.login import Login, maintenance
+from reanimate.dumps.making import drop_database
+
+__all__ = ["Databases", "fill", "query"]
 
 _STATEMENTS = (
     "CREATE EXTENSION pg_trgm",
@@ -78,11 +83,38 @@ async def fill(login: Login, *, rows: int = 300, vectors: bool = True) -> None:
             await connection.execute(statement.replace("{rows}", str(rows)).encode())
 
 
-async def make_database(login: Login) -> None:
-    """Create the (empty) database of this login."""
-    async with maintenance(login) as connection:
-        name = login.database.replace('"', '""')
-        await connection.execute(f'CREATE DATABASE "{name}"'.encode())
+class Databases:
+    """Makes databases on a server, and drops them with everything that restores made of them."""
+
+    def __init__(self, admin: Login) -> None:
+        self.admin = admin
+        self._made: list[str] = []
+
+    async def make(self, name: str | None = None) -> Login:
+        """Create an empty database."""
+        login = self.admin.at(name or f"db_{secrets.token_hex(4)}")
+        self._made.append(login.database)
+        async with maintenance(login) as connection:
+            await connection.execute(SQL("CREATE DATABASE {}").format(Identifier(login.database)))
+        return login
+
+    async def small(self, rows: int = 1000) -> Login:
+        """Create one with a table of that many rows."""
+        login = await self.make()
+        await query(login, "CREATE TABLE t (id int PRIMARY KEY, n int, body text)")
+        await query(login, f"INSERT INTO t SELECT g, 0, repeat(md5(g::text), 10) FROM generate_series(1, {rows}) g")
+        return login
+
+    async def names(self, login: Login) -> set[str]:
+        """Return the databases whose names begin with that of `login`."""
+        rows = await query(self.admin, "SELECT datname FROM pg_database")
+        return {str(name) for (name,) in rows if str(name).startswith(login.database)}
+
+    async def clean(self) -> None:
+        async with self.admin.connect() as connection:
+            for made in self._made:
+                for name in await self.names(self.admin.at(made)):
+                    await drop_database(connection, name)
 
 
 async def query(login: Login, statement: str) -> list[tuple[object, ...]]:

@@ -14,6 +14,7 @@ from reanimate.bootstrap import open_services
 from reanimate.clock import utcnow
 from reanimate.commands import keeping, storing
 from reanimate.commands.output import JsonFlag, err, fail, out, print_json, run
+from reanimate.commands.postgres_backup import app as postgres
 from reanimate.commands.progress import Report, progress_bars
 from reanimate.config import load_settings
 from reanimate.errors import ReanimateError
@@ -24,6 +25,7 @@ __all__ = ["app"]
 app = typer.Typer(help="Backups: run, list, show, copy, verify, keep and delete them.", no_args_is_help=True)
 keeping.add_to(app)
 storing.add_to(app)
+app.add_typer(postgres, name="postgres")
 
 
 @app.command("run")

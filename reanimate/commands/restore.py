@@ -1,7 +1,6 @@
 """`reanimate restore …`: say what a restore would do, do it beside the live collection, switch back."""
 
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import typer
@@ -11,9 +10,11 @@ from rich.table import Table
 from reanimate.backups.comparison import count_points
 from reanimate.bootstrap import Services, open_services
 from reanimate.clock import utcnow
+from reanimate.commands.moments import moment
 from reanimate.commands.output import JsonFlag, err, out, print_json, run
+from reanimate.commands.postgres_restore import app as postgres
 from reanimate.commands.progress import Report, progress_bars
-from reanimate.errors import InputInvalid, NotFound
+from reanimate.errors import NotFound
 from reanimate.restores.aliases import AliasSwitch, undo_switch
 from reanimate.restores.plan import RestorePlan, plan_restore
 from reanimate.restores.restore import Restored, restore_and_switch
@@ -22,6 +23,7 @@ from reanimate.restores.switched import SwitchNote, keep_switch, last_switch
 __all__ = ["app"]
 
 app = typer.Typer(help="Restores of vector collections: plan, run, undo.", no_args_is_help=True)
+app.add_typer(postgres, name="postgres")
 
 CollectionOption = Annotated[str, typer.Option("--collection", help="A collection, or an alias of one.")]
 BackupOption = Annotated[str | None, typer.Option("--backup", metavar="ID", help="This backup; else the best.")]
@@ -118,7 +120,7 @@ async def _planned(
         server=await server.version(),
         now=utcnow(),
         backup_id=backup,
-        at=_moment(at),
+        at=moment(at),
         damaged=listing.damaged,
         live_count=live,
         existing=await server.collections(),
@@ -153,16 +155,6 @@ async def _undo(collection: str, target: str | None) -> SwitchNote:
         await undo_switch(services.vector(name), note.alias_switch())
         keep_switch(services.settings.home, replace(note, undone_at=utcnow().isoformat()))
         return note
-
-
-def _moment(text: str | None) -> datetime | None:
-    if text is None:
-        return None
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        raise InputInvalid(f"--at {text!r} is not a time", hint="for example 2026-11-23T01:30:00Z") from None
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 def _print_plan(plan: RestorePlan) -> None:

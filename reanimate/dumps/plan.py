@@ -61,6 +61,8 @@ class DatabasePlan:
     database_bytes: int
     made_by: str
     server_major: int
+    took_last_s: float | None
+    """How long the last restore of this database took."""
     lost: str
     steps: tuple[str, ...]
     warnings: tuple[str, ...]
@@ -86,6 +88,7 @@ def plan_database_restore(
     newest_proven: bool = False,
     damaged: Sequence[DamagedBackup] = (),
     is_record: bool = False,
+    took_last_s: float | None = None,
 ) -> DatabasePlan:
     """Choose among the backups (newest first, of any database) one of the database that the settings call `name`.
 
@@ -128,6 +131,7 @@ def plan_database_restore(
         database_bytes=manifest.facts.size_bytes,
         made_by=f"{manifest.server.title} {manifest.server.version}",
         server_major=live.server_major,
+        took_last_s=took_last_s,
         lost=_lost(manifest, live, now),
         steps=tuple(_steps(manifest, live, now, is_record=is_record)),
         warnings=tuple(_warnings(chosen, live)),

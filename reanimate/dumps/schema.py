@@ -165,7 +165,11 @@ _SQL_BODY = f"""
     FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
     WHERE {_OURS} AND p.prosqlbody IS NOT NULL AND {_not_member("pg_proc", "p.oid")}"""
 
-_ACL = "(SELECT string_agg(i::text, ',' ORDER BY i::text) FROM unnest(coalesce({0}, acldefault({1}, {2}))) i)"
+# What an owner may do is not asked: versions know different rights. MAINTAIN, new in 17, comes along with ALL.
+_ACL = """(SELECT string_agg(concat_ws(' ', coalesce(g.rolname, 'PUBLIC'), a.privilege_type, a.is_grantable), ','
+      ORDER BY g.rolname, a.privilege_type)
+    FROM aclexplode(coalesce({0}, acldefault({1}, {2}))) a LEFT JOIN pg_roles g ON g.oid = a.grantee
+    WHERE a.grantee <> {2} AND a.privilege_type <> 'MAINTAIN')"""
 
 _KIND = '''(CASE c.relkind WHEN 'S' THEN 's' ELSE 'r' END)::"char"'''
 

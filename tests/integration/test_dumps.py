@@ -3,7 +3,6 @@
 import asyncio
 import hashlib
 import os
-import secrets
 import signal
 import subprocess
 import sys
@@ -15,7 +14,7 @@ from pathlib import Path
 import obstore
 import pytest
 from obstore.store import LocalStore
-from rich_database import fill, make_database, query
+from rich_database import Databases, fill, query
 
 from reanimate.backups.catalog import Catalog
 from reanimate.clock import utcnow
@@ -37,23 +36,24 @@ async def found() -> list[Programs]:
 
 
 @pytest.fixture(scope="module")
-async def rich(postgres: EmbeddedPostgres) -> Login:
+async def databases(postgres: EmbeddedPostgres) -> AsyncIterator[Databases]:
+    made = Databases(Login.from_url(postgres.url("postgres")))
+    yield made
+    await made.clean()
+
+
+@pytest.fixture(scope="module")
+async def rich(databases: Databases) -> Login:
     """A database with an odd name and everything in it. Read only."""
-    login = Login.from_url(postgres.url("postgres")).at(ODD)
-    await make_database(login)
+    login = await databases.make(ODD)
     await fill(login)
     return login
 
 
 @pytest.fixture
-async def small(postgres: EmbeddedPostgres) -> AsyncIterator[Login]:
+async def small(databases: Databases) -> Login:
     """A database of this test's own with one table of 1000 rows."""
-    login = Login.from_url(postgres.url("postgres")).at(f"small_{secrets.token_hex(4)}")
-    await make_database(login)
-    await query(login, "CREATE TABLE t (id int PRIMARY KEY, n int, body text)")
-    await query(login, "INSERT INTO t SELECT g, 0, repeat(md5(g::text), 10) FROM generate_series(1, 1000) g")
-    yield login
-    await query(login.at("postgres"), f'DROP DATABASE "{login.database}" WITH (FORCE)')
+    return await databases.small()
 
 
 async def test_dump__says_everything(rich: Login, found: list[Programs], catalog: Catalog) -> None:
