@@ -35,7 +35,9 @@ RepositoryOption = Annotated[
 
 @app.command("run")
 def run_backup(
-    names: Annotated[list[str] | None, typer.Argument(metavar="NAME…", help="As [[postgres.databases]] says.")] = None,
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="NAME…", help="As postgres.databases in the settings says.")
+    ] = None,
     everything: Annotated[bool, typer.Option("--all", help="All of them, our own record among them.")] = False,
     json: JsonFlag = False,
 ) -> None:

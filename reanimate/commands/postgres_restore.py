@@ -39,7 +39,9 @@ app = typer.Typer(help="Restores of Postgres databases: plan, run, switch, undo,
 T = TypeVar("T")
 Chosen: TypeAlias = tuple[DatabasePlan, PostgresManifest, Repository]
 
-DatabaseOption = Annotated[str, typer.Option("--database", help="As [[postgres.databases]] says; `record` is our own.")]
+DatabaseOption = Annotated[
+    str, typer.Option("--database", help="As postgres.databases in the settings says; `record` is our own.")
+]
 BackupOption = Annotated[str | None, typer.Option("--backup", metavar="ID", help="This backup; else the best.")]
 AtOption = Annotated[
     str | None, typer.Option("--at", metavar="TIME", help="The newest until then; ISO 8601, UTC unless it says.")
