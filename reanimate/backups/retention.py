@@ -94,6 +94,7 @@ def judge_retention(backups: Iterable[Stored], now: datetime, policy: Policy) ->
     for subject in subjects:
         _what_people_want(subject)
         _what_is_not_judged(subject)
+        _what_is_history(subject)
         _what_is_trusted(subject)
         _what_is_recent(subject, now, policy)
         _what_stands_for_a_time(subject, policy)
@@ -132,6 +133,13 @@ def _what_is_not_judged(subject: _Subject) -> None:
             subject.keep(backup, "damaged: evidence, for a person to look at")
         elif not subject.whole(backup):
             subject.keep(backup, f"it builds on {backup.base}, which is not here or damaged: for a person to look at")
+
+
+def _what_is_history(subject: _Subject) -> None:
+    """Each change of configuration is a version for good: small, and the only copy of what was before it."""
+    for backup in subject.judged:
+        if backup.kind == "config":
+            subject.keep(backup, "a version of the configuration history")
 
 
 def _what_is_trusted(subject: _Subject) -> None:

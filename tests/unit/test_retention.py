@@ -154,6 +154,14 @@ def test_retention__content_stored_once_stays_for_all_who_share_it() -> None:
     assert found["old"].reasons == ("new builds on it",)
 
 
+def test_retention__configuration_is_history_and_stays() -> None:
+    """Whatever its age; a person may delete it all the same."""
+    versions = [stored(age, kind="config") for age in (0, 40, 400, 4000)]
+    assert all(verdict.keep for verdict in judged(versions).values())
+    unwanted = replace(stored(4000, "unwanted", kind="config"), unwanted="deleted by ada")
+    assert not judged([*versions, unwanted])["unwanted"].keep
+
+
 def test_retention__subjects_that_begin_alike_are_strangers() -> None:
     """Not by prefix, not across kinds: `kb`, `kb2` and a database called kb each have their own last one."""
     alike = [
