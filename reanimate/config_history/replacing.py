@@ -6,6 +6,7 @@ A kill at any line leaves the old file or the new one; what lies beside is remov
 import hashlib
 import os
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from reanimate.config_history.finding import RESTORING
@@ -13,18 +14,55 @@ from reanimate.config_history.reading import Look, look
 from reanimate.config_history.versions import Version
 from reanimate.errors import Busy, ConfigInvalid, Damaged, Refused
 
-__all__ = ["put_back_file", "put_back_link", "remove_file"]
+__all__ = ["Replacement", "prepare_file", "prepare_link", "prepare_removal"]
 
 
-def put_back_file(path: Path, content: bytes, version: Version, *, present: Look) -> None:
-    """Make `path` a file of this content, with mode and owner of the version. `present` is how it looked when it was
-    last kept.
+@dataclass(frozen=True)
+class Replacement:
+    """What will take the place of a path, ready beside it. Nothing has changed until `commit`."""
+
+    path: Path
+    aside: Path | None
+    """None: the path is to be removed."""
+    present: Look
+    """How the path looked when it was last kept."""
+
+    def commit(self) -> None:
+        """Put it in place.
+
+        Raises:
+            Busy: somebody has changed the path since it was kept; it is left as it is.
+            Refused, ConfigInvalid: the folder cannot be written; nothing was replaced.
+        """
+        try:
+            if look(self.path) != self.present:
+                raise Busy(
+                    f"restoring {self.path}: it was changed while it was being restored, and is left as it is",
+                    hint="see who writes it, then try again",
+                )
+            if self.aside is None:
+                self.path.unlink(missing_ok=True)
+            else:
+                self.aside.replace(self.path)
+            _sync_folder(self.path.parent)
+        except OSError as error:
+            raise _ours(self.path, error) from error
+        finally:
+            self.discard()
+
+    def discard(self) -> None:
+        """Remove what lies beside; after a commit there is nothing."""
+        if self.aside is not None:
+            _remove(self.aside)
+
+
+def prepare_file(path: Path, content: bytes, version: Version, *, present: Look) -> Replacement:
+    """Write a file of this content, with mode and owner of the version, beside `path`, and read it back.
 
     Raises:
-        Damaged: the content is not what its version says, or did not arrive on the disk so; nothing was replaced.
-        Refused: this user may not give the file its owner, or not write there; nothing was replaced.
-        Busy: somebody has changed the file since it was kept.
-        ConfigInvalid: the disk is full, or does not work; nothing was replaced.
+        Damaged: the content is not what its version says, or did not arrive on the disk so.
+        Refused: this user may not give the file its owner, or not write there.
+        ConfigInvalid: the disk is full, or does not work.
     """
     if hashlib.sha256(content).hexdigest() != version.sha256:
         raise Damaged(f"restoring {path}: the content fetched is not that of its version; nothing was written")
@@ -33,47 +71,34 @@ def put_back_file(path: Path, content: bytes, version: Version, *, present: Look
         _write(aside, path, content, version)
         if hashlib.sha256(aside.read_bytes()).hexdigest() != version.sha256:
             raise Damaged(f"restoring {path}: {aside} reads back as something else", hint="look after this disk")
-        _require_unchanged(path, present)
-        aside.replace(path)
-        _sync_folder(path.parent)
-    except OSError as error:
-        raise _ours(path, error) from error
-    finally:
+    except BaseException as error:
         _remove(aside)
+        if isinstance(error, OSError):
+            raise _ours(path, error) from error
+        raise
+    return Replacement(path, aside, present)
 
 
-def put_back_link(path: Path, link: str, *, present: Look) -> None:
-    """Make `path` a symlink to `link`.
+def prepare_link(path: Path, link: str, *, present: Look) -> Replacement:
+    """Make a symlink to `link` beside `path`.
 
     Raises:
-        Refused, Busy, ConfigInvalid: as `put_back_file`.
+        Refused, ConfigInvalid: as `prepare_file`.
     """
     aside = _aside(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         aside.unlink(missing_ok=True)
         aside.symlink_to(link)
-        _require_unchanged(path, present)
-        aside.replace(path)
-        _sync_folder(path.parent)
     except OSError as error:
-        raise _ours(path, error) from error
-    finally:
         _remove(aside)
-
-
-def remove_file(path: Path, *, present: Look) -> None:
-    """Remove a file or symlink, as it was when the version in which it is deleted was found.
-
-    Raises:
-        Refused, Busy, ConfigInvalid: as `put_back_file`.
-    """
-    try:
-        _require_unchanged(path, present)
-        path.unlink(missing_ok=True)
-        _sync_folder(path.parent)
-    except OSError as error:
         raise _ours(path, error) from error
+    return Replacement(path, aside, present)
+
+
+def prepare_removal(path: Path, *, present: Look) -> Replacement:
+    """Say that `path` is to be removed, as it was when the version in which it is deleted was found."""
+    return Replacement(path, None, present)
 
 
 def _write(aside: Path, path: Path, content: bytes, version: Version) -> None:
@@ -100,21 +125,12 @@ def _copy_attributes(path: Path, descriptor: int) -> None:
                 os.setxattr(descriptor, name, os.getxattr(path, name))
 
 
-def _require_unchanged(path: Path, present: Look) -> None:
-    if look(path) != present:
-        raise Busy(
-            f"restoring {path}: it was changed while it was being restored, and is left as it is",
-            hint="see who writes it, then try again",
-        )
-
-
 def _aside(path: Path) -> Path:
     digest = hashlib.sha256(os.fsencode(path.name)).hexdigest()
     return path.with_name(f"{RESTORING}{digest[:12]}")
 
 
 def _remove(aside: Path) -> None:
-    """Remove what lies beside; after the rename there is nothing."""
     with suppress(OSError):
         aside.unlink(missing_ok=True)
 

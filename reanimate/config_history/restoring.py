@@ -6,6 +6,7 @@ Undoing is putting back the version before.
 import getpass
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 from reanimate.config_history.differences import Line, compare
 from reanimate.config_history.keeping import ConfigHistory
 from reanimate.config_history.reading import Seen, read
-from reanimate.config_history.replacing import put_back_file, put_back_link, remove_file
+from reanimate.config_history.replacing import Replacement, prepare_file, prepare_link, prepare_removal
 from reanimate.config_history.server_restore import SettingsPlan, apply_settings, plan_restore_of, require_applied
 from reanimate.config_history.server_settings import to_content
 from reanimate.config_history.states import compare_states, live_state, state_of
@@ -22,7 +23,7 @@ from reanimate.config_history.versions import Author, Version
 from reanimate.errors import Busy, NotFound, Refused
 from reanimate.vector.server import VectorServer
 
-__all__ = ["Plan", "Restored", "plan_version", "restore_version"]
+__all__ = ["Plan", "Restored", "paths_of", "plan_version", "prepare", "restore_version"]
 
 _WITHOUT_CONTENT = ("unreadable", "too_large")
 
@@ -85,7 +86,7 @@ async def restore_version(history: ConfigHistory, version: Version) -> Restored:
         Busy: the file was changed meanwhile; it is left as it is.
         ReanimateError: as `plan_version`, `ConfigHistory.keep` and the writing itself.
     """
-    paths = [] if is_setting(version.subject) else _paths(version.subject)
+    paths = [] if is_setting(version.subject) else paths_of(version.subject)
     await plan_version(history, version)
     kept = await history.keep(also=paths)
     # Planned again: what is there may have changed, and only what was kept may be replaced.
@@ -100,7 +101,7 @@ async def restore_version(history: ConfigHistory, version: Version) -> Restored:
         await require_applied(server, plan.settings, json.loads(content or b"{}"))
     else:
         known = {path: kept.manifest.version(subject_of(str(path))) if kept.manifest else None for path in paths}
-        _put_back(version, content, known, history.settings.max_file_bytes)
+        prepare(version, content, known, history.settings.max_file_bytes).commit()
     by = Author(name=getpass.getuser(), source="restore", detail=f"put back version {version.id}")
     subjects = [version.subject, *(subject_of(str(path)) for path in paths)]
     after = await history.keep(also=paths, authors=dict.fromkeys(subjects, by))
@@ -110,7 +111,7 @@ async def restore_version(history: ConfigHistory, version: Version) -> Restored:
 # -- files -------------------------------------------------------------------------------------------------------------
 
 
-def _paths(subject: str) -> list[Path]:
+def paths_of(subject: str) -> list[Path]:
     """Return the path, and the file that it leads to when it is a symlink."""
     path = Path(path_of(subject))
     return [path, Path(os.path.realpath(path))] if path.is_symlink() else [path]
@@ -150,7 +151,14 @@ def _link(present: Seen) -> str | None:
     return None if present.link is None else subject_of(present.link)
 
 
-def _put_back(version: Version, content: bytes | None, known: dict[Path, Version | None], limit: int) -> None:
+def prepare(version: Version, content: bytes | None, known: Mapping[Path, Version | None], limit: int) -> Replacement:
+    """Make ready beside its path what putting a version back needs. `known` are the versions kept just before.
+
+    Raises:
+        Refused: what is there now cannot be kept, or this user may not write there.
+        Busy: it has changed since it was kept.
+        Damaged, ConfigInvalid: it could not be written right.
+    """
     path = Path(path_of(version.subject))
     present = read(path, limit)
     relink = version.kind == "symlink" and _link(present) != version.link
@@ -159,11 +167,10 @@ def _put_back(version: Version, content: bytes | None, known: dict[Path, Version
         present = read(path, limit)
     _require_kept(path, present, known.get(path))
     if version.kind == "deleted":
-        remove_file(path, present=present.look)
-    elif relink:
-        put_back_link(path, unescaped(version.link or ""), present=present.look)
-    else:
-        put_back_file(path, content or b"", version, present=present.look)
+        return prepare_removal(path, present=present.look)
+    if relink:
+        return prepare_link(path, unescaped(version.link or ""), present=present.look)
+    return prepare_file(path, content or b"", version, present=present.look)
 
 
 def _require_kept(path: Path, present: Seen, kept: Version | None) -> None:
