@@ -292,7 +292,7 @@ class BackupSettings(Section):
     """Further ones, which get copies."""
     timezone: str = "UTC"
     sentinels: Annotated[int, Field(ge=1, le=1000)] = 20
-    golden_queries: Annotated[int, Field(ge=1, le=100)] = 5
+    golden_queries: Annotated[int, Field(ge=1, le=100)] = 20
     snapshot_timeout_s: Seconds = 3600.0
     rpo_s: Seconds = 3600.0
     """Recovery point objective: an alert is raised when the newest backup of something protected is older."""

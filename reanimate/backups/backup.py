@@ -40,7 +40,7 @@ class BackupOptions:
     """How a backup is taken."""
 
     sentinels: int = 20
-    golden_queries: int = 5
+    golden_queries: int = 20
     snapshot_timeout_s: float = 3600.0
     reader_timeout_s: float = 1800.0
     transfer: TransferLimits = field(default_factory=TransferLimits)
@@ -230,6 +230,7 @@ class _Taking:
             base=brought.base_id,
             sentinels=facts.sentinels,
             golden=facts.golden,
+            index_recall=facts.index_recall,
         )
 
     def _embedding(self) -> Embedding | None:

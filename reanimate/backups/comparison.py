@@ -14,7 +14,9 @@ __all__ = [
     "SCORE_TOLERANCE",
     "Tally",
     "answer_problem",
+    "ask_all",
     "check_answer",
+    "check_answers",
     "check_own_point",
     "count_points",
     "own_point_problem",
@@ -125,6 +127,27 @@ async def check_answer(server: VectorServer, name: str, golden: GoldenQuery) -> 
     return answer_problem(golden.model_copy(update={"hits": golden.hits[:1], "limit": 1}), hits)
 
 
+async def check_answers(server: VectorServer, name: str, golden: Sequence[GoldenQuery]) -> list[str | None]:
+    """Ask many golden queries in one request; see `check_answer`."""
+    if not golden:
+        return []
+    try:
+        answers = await ask_all(server, name, golden, exact=True)
+    except Refused as error:
+        if not _strict_mode(error):
+            raise
+        return [await check_answer(server, name, one) for one in golden]
+    return [answer_problem(one, hits) for one, hits in zip(golden, answers, strict=True)]
+
+
+async def ask_all(
+    server: VectorServer, name: str, golden: Sequence[GoldenQuery], *, exact: bool
+) -> list[list[GoldenHit]]:
+    """Ask golden queries in one request, exactly or as clients ask them, and return the hits of each."""
+    bodies = [_body(one, {"limit": one.limit, **({"params": {"exact": True}} if exact else {})}) for one in golden]
+    return [[_hit(hit) for hit in hits] for hits in await server.query_batch(name, bodies)]
+
+
 async def count_points(server: VectorServer, name: str) -> tuple[int, bool]:
     """Return the number of points and whether it is exact; strict mode can forbid exact counting."""
     try:
@@ -136,8 +159,15 @@ async def count_points(server: VectorServer, name: str) -> tuple[int, bool]:
 
 
 async def _ask(server: VectorServer, name: str, golden: GoldenQuery, how: dict[str, Any]) -> list[GoldenHit]:
-    body = {"query": golden.vector, **how, **({"using": golden.using} if golden.using else {})}
-    return [GoldenHit(id=hit["id"], score=hit["score"]) for hit in await server.query(name, body)]
+    return [_hit(hit) for hit in await server.query(name, _body(golden, how))]
+
+
+def _body(golden: GoldenQuery, how: dict[str, Any]) -> dict[str, Any]:
+    return {"query": golden.vector, **how, **({"using": golden.using} if golden.using else {})}
+
+
+def _hit(given: Mapping[str, Any]) -> GoldenHit:
+    return GoldenHit(id=given["id"], score=given["score"])
 
 
 def _strict_mode(error: Refused) -> bool:

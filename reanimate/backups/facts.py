@@ -27,6 +27,8 @@ class SnapshotFacts(BaseModel):
     ids_sha256: str
     sentinels: list[Sentinel]
     golden: list[GoldenQuery]
+    index_recall: float | None
+    """What share of the golden queries' hits the snapshot's own index finds; None without any."""
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["IdsHash", "canonical", "point_hash", "shortest_floats"]
+__all__ = ["IdsHash", "canonical", "payload_hash", "point_hash", "shortest_floats", "vectors_hash"]
 
 
 def canonical(value: Any) -> str:
@@ -23,13 +23,26 @@ def point_hash(point_id: int | str, vectors: Any, payload: Mapping[str, Any] | N
 
     `vectors` is what a server or the engine gives: a list for the unnamed vector, else a mapping by name.
     """
-    named = vectors if isinstance(vectors, Mapping) else {} if vectors is None else {"": vectors}
-    content = {
-        "id": point_id,
-        "payload": payload or {},
-        "vectors": {name: _vector(vector) for name, vector in named.items() if vector is not None},
-    }
+    return _sha256({"id": point_id, "payload": payload or {}, "vectors": _named(vectors)})
+
+
+def vectors_hash(vectors: Any) -> str:
+    """Return the SHA-256 of all vectors of a point, to tell what of it is different."""
+    return _sha256(_named(vectors))
+
+
+def payload_hash(payload: Mapping[str, Any] | None) -> str:
+    """Return the SHA-256 of the payload of a point."""
+    return _sha256(payload or {})
+
+
+def _sha256(content: Any) -> str:
     return hashlib.sha256(canonical(content).encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _named(vectors: Any) -> dict[str, Any]:
+    named = vectors if isinstance(vectors, Mapping) else {} if vectors is None else {"": vectors}
+    return {name: _vector(vector) for name, vector in named.items() if vector is not None}
 
 
 class IdsHash:

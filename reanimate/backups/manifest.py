@@ -1,10 +1,21 @@
 """What a backup says of itself: everything needed to restore it and to tell whether the restore is right."""
 
+import base64
 import re
+import struct
 from datetime import datetime
 from typing import Any, ClassVar, Literal, Self
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_serializer,
+    field_validator,
+    model_validator,
+)
 
 from reanimate.errors import Damaged
 
@@ -132,6 +143,14 @@ class Sentinel(_Part):
 
     id: int | str
     sha256: str
+    vectors_sha256: str | None = None
+    payload_sha256: str | None = None
+    """Of either alone, to tell which of them is different."""
+
+
+def _single(value: Any) -> Any:
+    """Return the float32 that is nearest to a number."""
+    return struct.unpack("<f", struct.pack("<f", value))[0] if isinstance(value, int | float) else value
 
 
 class GoldenHit(_Part):
@@ -145,8 +164,22 @@ class GoldenQuery(_Part):
     using: str
     point: int | str
     vector: list[float]
+    """Stored as base64 of its little-endian float32: a quarter of the room, and read in no time."""
     limit: int
     hits: list[GoldenHit]
+
+    @field_validator("vector", mode="before")
+    @classmethod
+    def _from_stored(cls, given: Any) -> Any:
+        """Read either form. All its numbers are float32, as the engine has them."""
+        if isinstance(given, str):
+            content = base64.b64decode(given, validate=True)
+            return list(struct.unpack(f"<{len(content) // 4}f", content))
+        return [_single(one) for one in given] if isinstance(given, list) else given
+
+    @field_serializer("vector", when_used="json")
+    def _stored(self, vector: list[float]) -> str:
+        return base64.b64encode(struct.pack(f"<{len(vector)}f", *vector)).decode()
 
 
 class LiveCounts(_Part):

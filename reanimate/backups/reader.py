@@ -14,9 +14,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from qdrant_edge import CountRequest, EdgeShard, Query, QueryRequest, ScrollRequest, SearchParams
+from qdrant_edge import (
+    CountRequest,
+    EdgeShard,
+    Query,
+    QueryBatchRequest,
+    QueryRequest,
+    ScrollRequest,
+    SearchParams,
+)
 
-from reanimate.backups.hashing import IdsHash, point_hash, shortest_floats
+from reanimate.backups.hashing import IdsHash, payload_hash, point_hash, vectors_hash
 from reanimate.vector.config import dense_vectors, smaller_is_nearer
 
 __all__ = ["main", "read"]
@@ -48,13 +56,21 @@ def read(asked: Json) -> Json:
     ids = IdsHash()
     chosen = _chosen((page for shard in shards for page in _pages(shard)), ids, asked["salt"], asked["sentinels"])
     points = [(point_id, _point(shards, point_id)) for point_id in chosen]
+    golden, index_recall = _golden(shards, asked["config"], points, asked["golden"])
     return {
         "count": sum(shard.count(CountRequest(exact=True)) for shard in shards),
         "ids_sha256": ids.hexdigest(),
         "sentinels": [
-            {"id": point_id, "sha256": point_hash(point_id, point.vector, point.payload)} for point_id, point in points
+            {
+                "id": point_id,
+                "sha256": point_hash(point_id, point.vector, point.payload),
+                "vectors_sha256": vectors_hash(point.vector),
+                "payload_sha256": payload_hash(point.payload),
+            }
+            for point_id, point in points
         ],
-        "golden": list(_golden(shards, asked["config"], points, asked["golden"])),
+        "golden": golden,
+        "index_recall": index_recall,
     }
 
 
@@ -92,32 +108,53 @@ def _point(shards: list[EdgeShard], point_id: Id) -> Any:
     raise LookupError(f"point {point_id} is listed and cannot be read")
 
 
-def _golden(shards: list[EdgeShard], config: Json, points: list[tuple[Id, Any]], wanted: int) -> Iterator[Json]:
-    """Ask for the exact neighbours of stored vectors, taking the dense vectors in turn."""
+def _golden(
+    shards: list[EdgeShard], config: Json, points: list[tuple[Id, Any]], wanted: int
+) -> tuple[list[Json], float | None]:
+    """Ask for the exact neighbours of stored vectors, the dense vectors in turn; and whether the index finds them."""
     dense = {name: params for name, params in dense_vectors(config).items() if not params.get("multivector_config")}
-    asked = 0
+    golden: list[Json] = []
     for point_id, point in points:
         named = point.vector if isinstance(point.vector, dict) else {"": point.vector}
         usable = [name for name in dense if named.get(name) is not None]
-        if not usable or asked == wanted:
-            continue
-        using = usable[asked % len(usable)]
-        vector = shortest_floats(named[using])
-        ascending = smaller_is_nearer(dense[using]["distance"])
-        hits = _nearest(shards, vector, using, ascending)
-        yield {"using": using, "point": point_id, "vector": vector, "limit": HITS, "hits": hits}
-        asked += 1
+        if usable and len(golden) < wanted:
+            using = usable[len(golden) % len(usable)]
+            vector = [float(one) for one in named[using]]
+            golden.append({"using": using, "point": point_id, "vector": vector, "limit": HITS})
+    if not golden:
+        return [], None
+    ascending = [smaller_is_nearer(dense[one["using"]]["distance"]) for one in golden]
+    found = missed = 0
+    exact, indexed = (_nearest(shards, golden, ascending, exact=exact) for exact in (True, False))
+    for one, right, through_index in zip(golden, exact, indexed, strict=True):
+        one["hits"] = right
+        known = {hit["id"] for hit in through_index}
+        missed += sum(hit["id"] not in known for hit in right)
+        found += len(right)
+    return golden, 1 - missed / found if found else None
 
 
-def _nearest(shards: list[EdgeShard], vector: list[float], using: str, ascending: bool) -> list[Json]:
-    request = QueryRequest(
-        query=Query.Nearest(vector, using=using) if using else Query.Nearest(vector),
-        limit=HITS,
-        params=SearchParams(exact=True),
+def _nearest(shards: list[EdgeShard], golden: list[Json], ascending: list[bool], *, exact: bool) -> list[list[Json]]:
+    """Return the hits of each query over all shards, all queries of a shard at once."""
+    batch = QueryBatchRequest(
+        [
+            QueryRequest(
+                query=Query.Nearest(one["vector"], using=one["using"])
+                if one["using"]
+                else Query.Nearest(one["vector"]),
+                limit=HITS,
+                params=SearchParams(exact=exact),
+            )
+            for one in golden
+        ]
     )
-    hits = [hit for shard in shards for hit in shard.query(request)]
-    hits.sort(key=lambda hit: hit.score if ascending else -hit.score)
-    return [{"id": _plain(hit.id), "score": float(hit.score)} for hit in hits[:HITS]]
+    answers = [shard.query_batch(batch) for shard in shards]
+    merged = []
+    for at, smaller_first in enumerate(ascending):
+        hits = [hit for answer in answers for hit in answer[at]]
+        hits.sort(key=lambda hit: hit.score if smaller_first else -hit.score)
+        merged.append([{"id": _plain(hit.id), "score": float(hit.score)} for hit in hits[:HITS]])
+    return merged
 
 
 def _plain(point_id: Any) -> Id:

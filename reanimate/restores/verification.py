@@ -4,7 +4,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from reanimate.backups.checks import Check, failures
-from reanimate.backups.comparison import check_answer, count_points, tally
+from reanimate.backups.comparison import check_answers, count_points, tally
 from reanimate.backups.manifest import VectorManifest
 from reanimate.errors import NotFound, VerificationFailed
 from reanimate.vector.config import payload_schema, schema_differences, vector_differences
@@ -76,8 +76,8 @@ async def _checks_of_points(server: VectorServer, name: str, manifest: VectorMan
     counted = tally(manifest.sentinels, points)
     whole = not counted.changed and not counted.missing
     checks.append(Check("sentinels", whole, f"{len(ids)} the same", str(counted)))
-    for number, golden in enumerate(manifest.golden, 1):
-        problem = await check_answer(server, name, golden)
+    problems = await check_answers(server, name, manifest.golden)
+    for number, (golden, problem) in enumerate(zip(manifest.golden, problems, strict=True), 1):
         of = f" by {golden.using}" if golden.using else ""
         checks.append(Check(f"query {number}{of}", problem is None, "the known answer", problem or "the known answer"))
     return checks

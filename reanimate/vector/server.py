@@ -231,6 +231,17 @@ class VectorServer:
         points: list[Json] = result["points"]
         return points
 
+    async def query_batch(self, name: str, bodies: Sequence[Json]) -> list[list[Json]]:
+        """Run many queries in one request and return the points of each."""
+        result = await self._call(
+            "POST",
+            self.path(name, "points/query/batch"),
+            doing=f"querying {name!r}, {len(bodies)} at once",
+            json={"searches": list(bodies)},
+            timeout_s=WRITE_TIMEOUT_S,
+        )
+        return [one["points"] for one in result]
+
     async def scroll(
         self,
         name: str,

@@ -51,7 +51,8 @@ async def test_backup__by_alias_is_published_whole(primary: CleanServer, catalog
     assert manifest.payload_schema == {"lang": {"data_type": "keyword"}, "year": {"data_type": "integer"}}
     assert manifest.config["params"]["vectors"]["size"] == 16
     assert len(manifest.sentinels) == 20
-    assert len(manifest.golden) == 5
+    assert len(manifest.golden) == 20
+    assert manifest.index_recall == 1.0
     assert manifest.golden[0].hits[0].id == manifest.golden[0].point
     assert manifest.gateway_totals == {alias: 700}
     assert manifest.warnings == []
