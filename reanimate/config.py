@@ -26,7 +26,7 @@ __all__ = [
     "AgentSettings",
     "AlertSettings",
     "BackupSettings",
-    "ConfigSettings",
+    "ConfigurationSettings",
     "DatabaseSettings",
     "DependencySettings",
     "GatewaySettings",
@@ -374,7 +374,7 @@ class PostgresSettings(Section):
         return self
 
 
-class ConfigSettings(Section):
+class ConfigurationSettings(Section):
     """Which configuration is kept, each change of it as a version."""
 
     name: str | None = None
@@ -421,7 +421,8 @@ class Settings(BaseSettings):
     backups: BackupSettings = BackupSettings()
     restores: RestoreSettings = RestoreSettings()
     postgres: PostgresSettings = PostgresSettings()
-    config: ConfigSettings = ConfigSettings()
+    configuration: ConfigurationSettings = ConfigurationSettings()
+    # Not `config`: REANIMATE_CONFIG names the settings file.
 
     @classmethod
     def settings_customise_sources(

@@ -19,7 +19,7 @@ from obstore.store import LocalStore
 
 from reanimate.backups.catalog import Catalog
 from reanimate.backups.keyring import Keyring
-from reanimate.config import BackupSettings, ConfigSettings
+from reanimate.config import BackupSettings, ConfigurationSettings
 from reanimate.config_history.keeping import ConfigHistory
 from reanimate.config_history.restoring import restore_version
 
@@ -33,7 +33,7 @@ EVERY = {"replacing.py": 1, "restoring.py": 8, "keeping.py": 20, "contents.py": 
 
 def history() -> ConfigHistory:
     catalog = Catalog(LocalStore(prefix=STORE), HOME / "tmp", Keyring.load_or_create(HOME, BackupSettings()))
-    return ConfigHistory(catalog, ConfigSettings(files=(str(FOLDER),)), name="agent", home=HOME)
+    return ConfigHistory(catalog, ConfigurationSettings(files=(str(FOLDER),)), name="agent", home=HOME)
 
 
 async def put_back() -> None:

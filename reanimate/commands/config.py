@@ -55,7 +55,7 @@ def keep(json: JsonFlag = False) -> None:
     for problem in kept.problems:
         err.print(f"[yellow]note:[/] {escape(problem)}")
     if not kept.watched:
-        err.print("nothing is named: see \\[config] files in the settings")
+        err.print("nothing is named: see \\[configuration] files in the settings")
 
 
 @app.command("history")

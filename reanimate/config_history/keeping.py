@@ -18,7 +18,7 @@ from reanimate import __version__
 from reanimate.backups.catalog import Catalog, Published, new_backup_id
 from reanimate.backups.manifest import Part
 from reanimate.clock import utcnow
-from reanimate.config import ConfigSettings, Settings
+from reanimate.config import ConfigurationSettings, Settings
 from reanimate.config_history.contents import Contents, part_of
 from reanimate.config_history.looks import Looks
 from reanimate.config_history.scanning import Scan, scan_files, scan_settings
@@ -55,7 +55,13 @@ class ConfigHistory:
     """The versions of one set, in one repository."""
 
     def __init__(
-        self, catalog: Catalog, settings: ConfigSettings, *, name: str, home: Path, servers: Sequence[VectorServer] = ()
+        self,
+        catalog: Catalog,
+        settings: ConfigurationSettings,
+        *,
+        name: str,
+        home: Path,
+        servers: Sequence[VectorServer] = (),
     ) -> None:
         self.catalog = catalog
         self.name = name
@@ -67,8 +73,8 @@ class ConfigHistory:
     @classmethod
     def of(cls, settings: Settings, catalog: Catalog, servers: Sequence[VectorServer] = ()) -> "ConfigHistory":
         """Return the history of these settings. `servers` are those whose settings are kept."""
-        name = settings.config.name or settings.agent.name
-        return cls(catalog, settings.config, name=name, home=settings.home, servers=servers)
+        name = settings.configuration.name or settings.agent.name
+        return cls(catalog, settings.configuration, name=name, home=settings.home, servers=servers)
 
     # -- reading ---------------------------------------------------------------------------------------------------
 

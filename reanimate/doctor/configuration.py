@@ -35,9 +35,9 @@ async def configuration_findings(settings: Settings, *, running: bool) -> list[F
 def _kept(
     settings: Settings, history: ConfigHistory, manifests: list[ConfigManifest], now: datetime, *, running: bool
 ) -> Iterator[Finding]:
-    if not settings.config.files:
+    if not settings.configuration.files:
         yield warn(
-            "configuration", "no files are named", "name the agent's in [config] files: a wrong change is undone"
+            "configuration", "no files are named", "name the agent's in [configuration] files: a wrong change is undone"
         )
     last = history.last_keeping()
     if last is None:
@@ -51,7 +51,7 @@ def _kept(
     found = f"looked over {minutes:.0f} min ago, {len(manifests[0].versions) if manifests else 0} files and settings"
     if running and now - at > _LATE:
         yield warn("configuration", found, "see why the flow `keep-config` does not run")
-    elif settings.config.files:
+    elif settings.configuration.files:
         yield ok("configuration", found)
     if problems:
         more = f"; and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""

@@ -24,7 +24,9 @@ def history_of(services: Services) -> ConfigHistory:
     """Return the history of running services."""
     names = [target.name for target in services.settings.vector.targets if target.role in _ROLES]
     servers = [services.vector(name) for name in names if name in services.addresses.vector]
-    return ConfigHistory.of(services.settings, services.catalog, servers if services.settings.config.qdrant else [])
+    return ConfigHistory.of(
+        services.settings, services.catalog, servers if services.settings.configuration.qdrant else []
+    )
 
 
 @asynccontextmanager
@@ -40,7 +42,7 @@ async def open_history(settings: Settings) -> AsyncIterator[ConfigHistory]:
         urls = {}
     async with httpx.AsyncClient(timeout=5.0, trust_env=False) as http:
         servers = []
-        for target in settings.vector.targets if settings.config.qdrant else ():
+        for target in settings.vector.targets if settings.configuration.qdrant else ():
             url = target.url or urls.get(target.name)
             if url and target.role in _ROLES:
                 key = target.api_key.get_secret_value() if target.api_key else None

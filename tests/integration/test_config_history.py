@@ -19,7 +19,7 @@ from pyrage import x25519
 from reanimate.backups.catalog import Catalog
 from reanimate.backups.keyring import Keyring
 from reanimate.clock import utcnow
-from reanimate.config import ConfigSettings
+from reanimate.config import ConfigurationSettings
 from reanimate.config_history import keeping, replacing
 from reanimate.config_history.keeping import ConfigHistory
 from reanimate.config_history.looks import Looks
@@ -45,7 +45,7 @@ def etc(tmp_path: Path) -> Path:
 
 def history_of(catalog: Catalog, etc: Path, **settings: object) -> ConfigHistory:
     """Return a history of all in `etc`, as a process would open it anew."""
-    named = ConfigSettings.model_validate({"files": [str(etc)], **settings})
+    named = ConfigurationSettings.model_validate({"files": [str(etc)], **settings})
     return ConfigHistory(
         Catalog(catalog.store, catalog.scratch, catalog.keyring), named, name="agent", home=etc.parent / "home"
     )

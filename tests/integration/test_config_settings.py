@@ -7,7 +7,7 @@ import pytest
 from qdrant_servers import CleanServer, fill, server_at
 
 from reanimate.backups.catalog import Catalog
-from reanimate.config import ConfigSettings
+from reanimate.config import ConfigurationSettings
 from reanimate.config_history.keeping import ConfigHistory
 from reanimate.config_history.restoring import plan_version, restore_version
 from reanimate.config_history.states import difference
@@ -20,7 +20,9 @@ from reanimate.vector.config import payload_schema
 @pytest.fixture
 def history(catalog: Catalog, primary: CleanServer, tmp_path: Path) -> ConfigHistory:
     """The history of one server's settings."""
-    return ConfigHistory(catalog, ConfigSettings(), name="agent", home=tmp_path / "home", servers=[primary.server])
+    return ConfigHistory(
+        catalog, ConfigurationSettings(), name="agent", home=tmp_path / "home", servers=[primary.server]
+    )
 
 
 async def newest(history: ConfigHistory, setting: Setting) -> Version:
@@ -59,7 +61,7 @@ async def test_keep__a_server_that_does_not_answer_is_not_an_empty_one(
     await history.keep()
     away = ConfigHistory(
         catalog,
-        ConfigSettings(),
+        ConfigurationSettings(),
         name="agent",
         home=tmp_path / "home",
         servers=[server_at("http://127.0.0.1:9", vector_http)],
@@ -77,7 +79,9 @@ async def test_keep__a_server_that_does_not_answer_is_not_an_empty_one(
     with pytest.raises(Refused, match="settings are not deleted"):
         await plan_version(history, await newest(history, kb))
     with pytest.raises(NotFound, match="no vector target"):
-        await plan_version(ConfigHistory(catalog, ConfigSettings(), name="agent", home=tmp_path / "home"), before)
+        await plan_version(
+            ConfigHistory(catalog, ConfigurationSettings(), name="agent", home=tmp_path / "home"), before
+        )
 
 
 async def test_restore__what_a_live_collection_takes(history: ConfigHistory, primary: CleanServer) -> None:

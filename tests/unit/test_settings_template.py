@@ -53,3 +53,11 @@ def test_template__uncommented_is_valid(monkeypatch: pytest.MonkeyPatch, tmp_pat
         for key, field in model.model_fields.items():
             if field.default and isinstance(field.default, str | int | float | bool):
                 assert shown[section][key] == field.default, f"{section}.{key}"
+
+
+def test_settings__may_be_in_a_file_named_by_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The variable that names the file is not taken for a section of it."""
+    file = tmp_path / "elsewhere.toml"
+    file.write_text("[web]\nport = 8799\n")
+    monkeypatch.setenv("REANIMATE_CONFIG", str(file))
+    assert load_settings().web.port == 8799
