@@ -23,8 +23,7 @@ def sign(content: bytes, keyring: Keyring) -> bytes:
     """Return a JSON object with our ed25519 signature in it. The same content gives the same bytes."""
     document: dict[str, Any] = json.loads(content)
     document.pop(_MEMBER, None)
-    value = base64.b64encode(keyring.signing.sign(_signed(document))).decode()
-    document[_MEMBER] = {"algorithm": "ed25519", "key": keyring.public_key, "value": value}
+    document[_MEMBER] = _member(keyring.public_key, keyring.signing.sign(_signed(document)))
     return json.dumps(document, indent=1, ensure_ascii=False).encode("utf-8", "surrogatepass")
 
 
@@ -55,14 +54,20 @@ def open_signed(content: bytes, keyring: Keyring, *, where: str) -> dict[str, An
             hint="if that is another installation of yours, add its key to backups.trusted_keys",
         )
     try:
-        Ed25519PublicKey.from_public_bytes(base64.b64decode(key.partition(":")[2])).verify(
-            base64.b64decode(str(signature.get("value"))), _signed(document)
-        )
+        value = base64.b64decode(str(signature.get("value")))
+        # Exactly as we write it: there is more than one text for the same bytes, and only one of them is ours.
+        if signature != _member(key, value):
+            raise ValueError(f"the signature of {where} is not in its one form")
+        Ed25519PublicKey.from_public_bytes(base64.b64decode(key.partition(":")[2])).verify(value, _signed(document))
     except (InvalidSignature, ValueError):
         raise Damaged(
             f"{where} was changed after it was signed", hint="do not use it; see who can write to the repository"
         ) from None
     return document
+
+
+def _member(key: str, value: bytes) -> dict[str, str]:
+    return {"algorithm": "ed25519", "key": key, "value": base64.b64encode(value).decode()}
 
 
 def _signed(document: dict[str, Any]) -> bytes:

@@ -7,6 +7,7 @@ import httpx
 import pytest
 from obstore.store import LocalStore
 from qdrant_servers import CleanServer, server_at, start_servers
+from sweep_count import SWEEPS
 
 from reanimate.backups.catalog import Catalog
 from reanimate.backups.keyring import Keyring
@@ -51,3 +52,10 @@ def catalog(tmp_path: Path) -> Catalog:
     """An empty catalog in a folder."""
     keyring = Keyring.load_or_create(tmp_path, BackupSettings())
     return Catalog(LocalStore(prefix=tmp_path / "blobs", mkdir=True), tmp_path / "scratch", keyring)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Tell what the corruption sweep counted."""
+    for sweep in config.stash.get(SWEEPS, []):
+        if sweep.tried:
+            terminalreporter.write_line(sweep.told)
