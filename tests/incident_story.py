@@ -567,7 +567,7 @@ def _backup() -> Backup:
     taken = datetime(2026, 11, 22, 2, 0, 3, tzinfo=UTC)
     return Backup(
         id=BACKUP_ID,
-        kind="qdrant",
+        kind="vector",
         subject="kb",
         target="primary",
         state="published",

@@ -14,7 +14,6 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from reanimate.clock import utcnow
 from reanimate.db.tables import (
     Alert,
-    Backup,
     Gateway,
     Hold,
     Incident,
@@ -32,7 +31,7 @@ from reanimate.incidents.wording import words
 if TYPE_CHECKING:
     from reanimate.bootstrap import Services
 
-__all__ = ["IncidentRows", "View", "assemble", "backup_list", "incident_list", "incident_view"]
+__all__ = ["IncidentRows", "View", "assemble", "incident_list", "incident_view"]
 
 View = dict[str, Any]
 """JSON values only; moments are ISO 8601 text in UTC, lengths of time are seconds."""
@@ -108,14 +107,6 @@ async def incident_list(services: "Services", *, state: str | None = None, limit
         }
         for incident in found
     ]
-
-
-async def backup_list(services: "Services", *, limit: int = 100) -> list[View]:
-    """Return the backups that the record knows, the newest first."""
-    now = utcnow()
-    async with services.sessions() as session:
-        found = (await session.scalars(select(Backup).order_by(Backup.started_at.desc()).limit(limit))).all()
-    return [{**_row(backup), "age_s": (now - backup.started_at).total_seconds()} for backup in found]
 
 
 async def _load(session: AsyncSession, incident_id: str) -> IncidentRows:

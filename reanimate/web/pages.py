@@ -21,7 +21,8 @@ from reanimate.errors import InputInvalid, NotFound
 from reanimate.incidents import wording
 from reanimate.incidents.facts import gather
 from reanimate.incidents.postmortem import render as render_postmortem
-from reanimate.incidents.views import backup_list, incident_list, incident_view
+from reanimate.incidents.views import incident_list, incident_view
+from reanimate.protection.overview import Overview, overview
 from reanimate.web.documents import render_document
 
 __all__ = ["router"]
@@ -160,5 +161,15 @@ async def postmortem_text(request: Request, incident_id: str) -> Response:
 
 @router.get("/backups")
 async def backups(request: Request) -> Response:
-    """List backups, the newest first."""
-    return _page(request, "backups.html", backups=await backup_list(_services(request)))
+    """Show how everything that is protected stands, also while the record is away."""
+    return _page(request, "backups.html", overview=await _overview(request))
+
+
+@router.get("/backups.json")
+async def backups_json(request: Request) -> Response:
+    return _json((await _overview(request)).to_json())
+
+
+async def _overview(request: Request) -> Overview:
+    services = _services(request)
+    return await overview(services.repositories, services.settings, services.sessions, now=utcnow())

@@ -10,6 +10,7 @@ import pytest
 from incident_story import escalated, story, tell
 from page_server import open_record, served
 from playwright.async_api import Browser, Page, async_playwright
+from protection_story import failed_night, publish_weeks, put
 
 from reanimate.bootstrap import Services
 from reanimate.clock import utcnow
@@ -38,6 +39,9 @@ async def services(tmp_path_factory: pytest.TempPathFactory, postgres_url: str) 
             await tell(session, story(until_s=20, began=now - timedelta(seconds=20), incident_id="inc-open"))
             await tell(session, story(hostile=True, began=now - timedelta(hours=2), incident_id="inc-done"))
             await tell(session, escalated(began=now - timedelta(minutes=50), incident_id="inc-needed"))
+            failed_night(session, now - timedelta(days=31))
+        await publish_weeks(services.catalog, now)
+        await put(services.catalog, "docs", now - timedelta(days=3))
         yield services
 
 
@@ -194,6 +198,28 @@ async def test_incident__says_when_it_is_not_live(
     await page.locator("#stale").wait_for(state="visible", timeout=30_000)
     assert "Not live" in await page.locator("#stale").inner_text()
     await page.close()
+
+
+async def test_backups__are_pictured(tab: Tab, base: str) -> None:
+    """A calendar square says in words what its colour says. With SCREENSHOTS=DIRECTORY the pictures are kept there."""
+    await tab.page.goto(f"{base}/backups")
+    kb = tab.page.locator("section", has=tab.page.get_by_role("heading", name="kb"))
+    assert await kb.locator(".calendar .day").count() == 84
+    proven = kb.locator(".calendar .day.proven").first
+    assert "proven, 1 backup, 1 proven" in (await proven.text_content() or "")
+    colours = {
+        await kb.locator(f".calendar .day.{state}").first.evaluate("it => getComputedStyle(it).backgroundColor")
+        for state in ("proven", "unproven", "failed", "none")
+    }
+    assert len(colours) == 4
+    assert await kb.locator("details").get_by_text("deleted", exact=True).count() == 1
+    if folder := os.environ.get("SCREENSHOTS"):
+        await kb.scroll_into_view_if_needed()
+        for name, viewport in (("backups", DESKTOP), ("backups-phone", PHONE)):
+            await tab.page.set_viewport_size(viewport)
+            await kb.evaluate("it => it.scrollIntoView()")
+            await tab.page.screenshot(path=Path(folder) / f"{name}.png", animations="disabled")
+    assert tab.complaints == []
 
 
 async def test_incident__without_scripts(browser: Browser, base: str) -> None:

@@ -8,11 +8,16 @@ from pathlib import Path
 import httpx
 import pytest
 from incident_story import ATTACK, FAULT_AT, escalated, story, tell
+from obstore.store import S3Store
 from page_server import open_record, pages_of
+from protection_story import failed_night, publish_weeks, put, removed_backup
 from sqlalchemy import text
 
+from reanimate.backups.catalog import Catalog
+from reanimate.backups.repositories import Repository
 from reanimate.bootstrap import Services
 from reanimate.clock import utcnow
+from reanimate.config import RepositorySettings
 from reanimate.db.embedded import EmbeddedPostgres
 
 OPEN, DONE, NEEDED = "inc-open", "inc-done", "inc-needed"
@@ -27,6 +32,9 @@ async def services(tmp_path_factory: pytest.TempPathFactory, postgres_url: str) 
             await tell(session, story(until_s=20, began=now - timedelta(seconds=20), incident_id=OPEN))
             await tell(session, story(hostile=True, began=now - timedelta(hours=2), incident_id=DONE))
             await tell(session, escalated(began=now - timedelta(hours=1), incident_id=NEEDED))
+            failed_night(session, now - timedelta(days=31))
+            removed_backup(session, now - timedelta(days=62))
+        await publish_weeks(services.catalog, now)
         yield services
 
 
@@ -151,11 +159,50 @@ async def test_postmortem__points_into_the_timeline(web: httpx.AsyncClient) -> N
     assert text_of.startswith("# Postmortem: ")
 
 
-async def test_backups__are_listed(web: httpx.AsyncClient) -> None:
-    """The backups that the record knows are on a page."""
+async def test_backups__how_it_stands(web: httpx.AsyncClient) -> None:
+    """What can be restored, how old it is against its objective, when it was proven, and what is marked."""
     page = (await web.get("/backups")).text
-    assert "kb-20261122T020003Z-5d1e" in page
-    assert "2,286" in page
+    for said in (
+        "In time and proven.",
+        "20 min",
+        "objective 1 h",
+        "101,280 points",
+        "changes<span",
+        "pinned",
+        "held",
+        "to be had back until",
+        "proven, 1 backup, 1 proven",
+        "unproven, 1 backup, 0 proven",
+        "failed, 1 backup, 0 proven, 1 failed",
+        "failed, 0 backups",
+    ):
+        assert said in page
+
+
+async def test_backups__json_is_the_whole_overview(web: httpx.AsyncClient) -> None:
+    """Every recovery point and every day of the calendar, and what the record alone remembers."""
+    view = (await web.get("/backups.json")).json()
+    (kb,) = view["things"]
+    assert (kb["subject"], kb["late"], kb["standing"]["tone"]) == ("kb", False, "good")
+    assert len(kb["days"]) == 84
+    assert kb["points"][0]["base"] == kb["points"][2]["id"]
+    (removed,) = [day for day in kb["days"] if day["date"] == str((utcnow() - timedelta(days=62)).date())]
+    assert (removed["state"], removed["taken"]) == ("proven", 1)
+
+
+async def test_backups__of_a_repository_that_cannot_be_read(
+    services: Services, web: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is said, and everything else is shown."""
+    cloud = RepositorySettings(name="cloud", url="s3://bucket")
+    store = S3Store(
+        "bucket", endpoint="http://127.0.0.1:9", config={"allow_http": "true"}, retry_config={"max_retries": 0}
+    )
+    away = Repository("cloud", "s3://bucket", Catalog(store, keyring=services.catalog.keyring), cloud)
+    monkeypatch.setitem(services.repositories, "cloud", away)
+    page = (await web.get("/backups")).text
+    assert "The repository cloud cannot be read" in page
+    assert "In time and proven." in page
 
 
 async def test_incident__a_broken_chain_is_seen(services: Services, web: httpx.AsyncClient) -> None:
@@ -178,12 +225,17 @@ async def test_pages__without_a_database(tmp_path: Path, postgres_server: Embedd
         async with httpx.AsyncClient(transport=transport, base_url="http://pages") as web:
             assert (await web.get("/incidents")).status_code == 200
             postgres_server.stop()
-            for path in ("/incidents", "/incidents/inc-1", "/incidents/inc-1/postmortem", "/backups"):
+            for path in ("/incidents", "/incidents/inc-1", "/incidents/inc-1/postmortem"):
                 page = await web.get(path)
                 assert page.status_code == 503
                 assert "The record cannot be reached" in page.text
                 assert "What still works" in page.text
                 assert services.addresses.gateway in page.text
             assert (await web.get("/incidents/inc-1.json")).json()["error"] == "The record cannot be reached"
+            await put(services.catalog, "kb", utcnow() - timedelta(minutes=5))
+            backups = await web.get("/backups")  # what can be restored does not depend on the record
+            assert backups.status_code == 200
+            assert "The record cannot be reached" in backups.text
+            assert "-kb-" in backups.text
             postgres_server.start()
             assert (await web.get("/incidents")).status_code == 200
