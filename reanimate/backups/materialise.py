@@ -29,7 +29,8 @@ async def materialise(
     """Have one shard's complete snapshot as the file `into`, whole, checked by hash, and of the collection's shape.
 
     Every file is held against its hash before it is used, and so is what is put together of two. For a moment it needs
-    room for both beside `into`. Where `into` exists afterwards, it is that file. `on_progress` gets bytes read and their total.
+    room for both beside `into`. Where `into` exists afterwards, it is that file. `on_progress` gets bytes read and
+    their total.
 
     Raises:
         NotFound, Damaged: a part, or the full backup beneath it, is missing or not what the manifest says.
