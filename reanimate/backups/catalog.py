@@ -93,14 +93,18 @@ class Catalog:
     def listing(self, collection: str | None = None) -> Listing:
         """Return every vector backup, of one collection or alias if named. Damaged ones are told, never raised.
 
-        Those that are marked as deleted are not among them.
+        Those that are marked as deleted are told apart.
 
         Raises:
             Unreachable: the store could not be read.
         """
         found, damaged = self._entries(VectorManifest)
         kept = [one for one in found if collection is None or one.manifest.answers_to(collection)]
-        return Listing(tuple(one for one in kept if not one.deleted), tuple(damaged))
+        return Listing(
+            tuple(one for one in kept if not one.deleted),
+            tuple(damaged),
+            tuple(one for one in kept if one.deleted),
+        )
 
     def published(self, kind: type[M]) -> tuple[Published[M], ...]:
         """Return every usable backup of a kind, newest first, deleted ones too; `Manifest` means all kinds.
@@ -190,6 +194,14 @@ class Catalog:
             Unreachable: the store could not be read.
         """
         return [*self._objects(under)]
+
+    def sizes(self, under: str) -> dict[str, int]:
+        """Return the size of every object below a prefix, by key.
+
+        Raises:
+            Unreachable: the store could not be read.
+        """
+        return {key: int(version.rpartition(":")[2]) for key, version in self._objects(under).items()}
 
     # -- writing ---------------------------------------------------------------------------------------------------
 

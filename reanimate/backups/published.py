@@ -60,6 +60,8 @@ class Listing:
 
     published: tuple[Published[VectorManifest], ...]
     damaged: tuple[DamagedBackup, ...]
+    deleted: tuple[Published[VectorManifest], ...] = ()
+    """Marked as deleted: not offered, and there until the grace is over."""
 
     @property
     def manifests(self) -> tuple[VectorManifest, ...]:

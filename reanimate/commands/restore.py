@@ -1,34 +1,44 @@
-"""`reanimate restore …`: say what a restore would do, do it beside the live collection, switch back."""
+"""`reanimate restore …`: say what a restore would do, do it beside the live collection, switch back, clear up."""
 
-from dataclasses import replace
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.markup import escape
-from rich.table import Table
 
-from reanimate.backups.comparison import count_points
-from reanimate.bootstrap import Services, open_services
-from reanimate.clock import utcnow
+from reanimate.bootstrap import open_services
+from reanimate.commands import restore_leftovers, restore_points
 from reanimate.commands.moments import moment
 from reanimate.commands.output import JsonFlag, err, out, print_json, run
 from reanimate.commands.postgres_restore import app as postgres
 from reanimate.commands.progress import Report, progress_bars
-from reanimate.errors import NotFound
-from reanimate.restores.aliases import AliasSwitch, undo_switch
-from reanimate.restores.plan import RestorePlan, plan_restore
-from reanimate.restores.restore import Restored, restore_and_switch
-from reanimate.restores.switched import SwitchNote, keep_switch, last_switch
+from reanimate.commands.restore_tables import print_done, print_plan
+from reanimate.errors import InputInvalid
+from reanimate.protection.restore_plans import Planned, plan_for
+from reanimate.protection.restoring import Done, run_restore
+from reanimate.protection.undoing import Undone, undo_restore
+from reanimate.restores.candidates import Wish
+from reanimate.restores.carrying import Carry
 
 __all__ = ["app"]
 
-app = typer.Typer(help="Restores of vector collections: plan, run, undo.", no_args_is_help=True)
+app = typer.Typer(
+    help="Restores of vector collections: plan, run, undo, single points, clearing up.", no_args_is_help=True
+)
 app.add_typer(postgres, name="postgres")
+app.command("points")(restore_points.points)
+app.command("forget")(restore_leftovers.forget)
+app.command("sweep")(restore_leftovers.sweep)
 
 CollectionOption = Annotated[str, typer.Option("--collection", help="A collection, or an alias of one.")]
 BackupOption = Annotated[str | None, typer.Option("--backup", metavar="ID", help="This backup; else the best.")]
 AtOption = Annotated[
     str | None, typer.Option("--at", metavar="TIME", help="The newest until then; ISO 8601, UTC unless it says.")
+]
+ProvenFlag = Annotated[
+    bool, typer.Option("--newest-proven", help="The newest that was restored elsewhere and found right.")
+]
+RepositoryOption = Annotated[
+    str | None, typer.Option("--repository", metavar="NAME", help="Only from this repository; else the first good one.")
 ]
 TargetOption = Annotated[
     str | None, typer.Option("--target", help="The vector target to restore to; else the primary.")
@@ -40,144 +50,97 @@ def show_plan(
     collection: CollectionOption,
     backup: BackupOption = None,
     at: AtOption = None,
+    newest_proven: ProvenFlag = False,
+    repository: RepositoryOption = None,
     target: TargetOption = None,
     json: JsonFlag = False,
 ) -> None:
-    """Say which backup would be restored, why that one, and what would be lost. Touches nothing."""
-    plan = run(lambda: _plan(collection, backup, at, target))
+    """Say which backup would be restored, why that one, what would be lost and what it takes. Touches nothing."""
+    planned = run(lambda: _plan(_wish(collection, backup, at, newest_proven), repository, target))
     if json:
-        print_json(plan.to_json())
+        print_json(planned.plan.to_json())
     else:
-        _print_plan(plan)
+        print_plan(planned.plan)
 
 
 @app.command("run")
-def run_restore(
+def run_command(
     collection: CollectionOption,
     backup: BackupOption = None,
     at: AtOption = None,
+    newest_proven: ProvenFlag = False,
+    repository: RepositoryOption = None,
     target: TargetOption = None,
+    carry_over: Annotated[
+        bool, typer.Option("--carry-over", help="Write points that only the live collection has into the restored one.")
+    ] = False,
+    carry_changed: Annotated[
+        bool, typer.Option("--carry-changed", help="And those that differ. What went wrong may have changed them.")
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print the plan.")] = False,
     json: JsonFlag = False,
 ) -> None:
     """Restore beside the live collection, verify, and only then switch the aliases. The old collection is kept."""
     if dry_run:
-        show_plan(collection, backup, at, target, json)
+        show_plan(collection, backup, at, newest_proven, repository, target, json)
         return
+    carry = Carry(added=carry_over, changed=carry_changed) if carry_over or carry_changed else None
     with progress_bars() as report:
-        plan, restored = run(lambda: _restore(collection, backup, at, target, report, quiet=json))
-    if json:
-        print_json(
-            {
-                "plan": plan.to_json(),
-                "name": restored.name,
-                "verification": restored.verification.to_json(),
-                "switch": restored.switch.to_json(),
-            }
+        done = run(
+            lambda: _restore(
+                _wish(collection, backup, at, newest_proven), repository, target, carry, report, quiet=json
+            )
         )
-        return
-    checks = len(restored.verification.checks)
-    aliases = ", ".join(restored.switch.after) or "no alias"
-    out.print(f"restored as [bold]{escape(restored.name)}[/]: {checks} of {checks} checks passed, {plan.points} points")
-    out.print(f"{escape(aliases)} now point to it; the old collection is kept")
-    out.print(f"to go back: reanimate restore undo --collection {escape(collection)} --target {escape(plan.target)}")
+    if json:
+        print_json(done.to_json())
+    else:
+        print_done(done, asked=collection)
 
 
 @app.command("undo")
 def undo(
     collection: CollectionOption,
     target: TargetOption = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be put back.")] = False,
     json: JsonFlag = False,
 ) -> None:
-    """Point the aliases back to where they pointed before the last restore run from this machine."""
-    note = run(lambda: _undo(collection, target))
+    """Point the aliases back to where they pointed before the last restore, whether a person or an incident ran it."""
+    undone = run(lambda: _undo(collection, target, dry_run=dry_run))
+    before = undone.switch.before
     if json:
-        print_json({"name": note.name, "target": note.target, "put_back": note.switch["before"]})
+        print_json({"name": undone.name, "target": undone.target, "put_back": before, "dry_run": dry_run})
         return
-    before = note.switch["before"]
     back = ", ".join(f"{alias} → {owner}" for alias, owner in before.items()) or "no alias stood before"
-    out.print(f"put back on {escape(note.target)}: {escape(back)}; {escape(note.name)} is kept")
-
-
-async def _plan(collection: str, backup: str | None, at: str | None, target: str | None) -> RestorePlan:
-    async with open_services() as services:
-        return await _planned(services, collection, backup, at, target)
-
-
-async def _planned(
-    services: Services, collection: str, backup: str | None, at: str | None, target: str | None
-) -> RestorePlan:
-    server = services.vector(target or services.settings.vector.primary.name)
-    listing = services.catalog.listing(collection)
-    try:
-        live, _ = await count_points(server, collection)
-    except NotFound:
-        live = None
-    return plan_restore(
-        listing.manifests,
-        collection=collection,
-        target=server.name,
-        server=await server.version(),
-        now=utcnow(),
-        backup_id=backup,
-        at=moment(at),
-        damaged=listing.damaged,
-        live_count=live,
-        existing=await server.collections(),
+    out.print(
+        f"{'would put' if dry_run else 'put'} back on {escape(undone.target)}: {escape(back)}; {escape(undone.name)} "
+        f"is kept (restored {undone.at:%Y-%m-%d %H:%M} UTC by {escape(undone.trigger)})"
     )
 
 
-async def _restore(
-    collection: str, backup: str | None, at: str | None, target: str | None, report: Report, *, quiet: bool
-) -> tuple[RestorePlan, Restored]:
+def _wish(collection: str, backup: str | None, at: str | None, newest_proven: bool) -> Wish:
+    if backup is not None and (at is not None or newest_proven):
+        raise InputInvalid("--backup names one; --at and --newest-proven choose one", hint="give one or the other")
+    return Wish(collection, backup_id=backup, at=moment(at), newest_proven=newest_proven)
+
+
+async def _plan(wish: Wish, repository: str | None, target: str | None) -> Planned:
     async with open_services() as services:
-        plan = await _planned(services, collection, backup, at, target)
+        return await plan_for(services, wish, target=target, repository=repository)
+
+
+async def _restore(
+    wish: Wish, repository: str | None, target: str | None, carry: Carry | None, report: Report, *, quiet: bool
+) -> Done:
+    async with open_services() as services:
+        planned = await plan_for(services, wish, target=target, repository=repository)
         if not quiet:
-            _print_plan(plan)
-        server = services.vector(plan.target)
-
-        def keep(switch: AliasSwitch) -> None:
-            moment = utcnow().isoformat()
-            keep_switch(
-                services.settings.home,
-                SwitchNote(plan.collection, plan.target, plan.new_name, plan.backup_id, moment, switch.to_json()),
-            )
-
-        manifest = services.catalog.get(plan.backup_id)
-        restored = await restore_and_switch(server, services.catalog, manifest, plan.new_name, report, keep=keep)
-        return plan, restored
+            print_plan(planned.plan)
+        if not planned.plan.outlook.fits:
+            err.print("[yellow]note:[/] it is tried all the same; what does not fit harms nothing that is live")
+        return await run_restore(services, planned, trigger="command", carry=carry, on_progress=report)
 
 
-async def _undo(collection: str, target: str | None) -> SwitchNote:
+async def _undo(collection: str, target: str | None, *, dry_run: bool) -> Undone:
     async with open_services() as services:
         name = target or services.settings.vector.primary.name
-        note = last_switch(services.settings.home, collection, name)
-        await undo_switch(services.vector(name), note.alias_switch())
-        keep_switch(services.settings.home, replace(note, undone_at=utcnow().isoformat()))
-        return note
-
-
-def _print_plan(plan: RestorePlan) -> None:
-    table = Table(box=None, pad_edge=False, show_header=False)
-    for name, value in _lines(plan).items():
-        table.add_row(f"[dim]{name}[/]", escape(value))
-    out.print(table)
-    for warning in plan.warnings:
-        err.print(f"[yellow]note:[/] {escape(warning)}")
-    if plan.others:
-        others = Table("not chosen", "taken (UTC)", "points", "why not", box=None, pad_edge=False)
-        for other in plan.others:
-            points = "–" if other.points is None else str(other.points)
-            others.add_row(other.id, other.taken_at or "–", points, escape(other.reason))
-        out.print(others)
-
-
-def _lines(plan: RestorePlan) -> dict[str, Any]:
-    writes = f"; the gateways acknowledged {plan.writes_since} writes since" if plan.writes_since is not None else ""
-    return {
-        "backup": f"{plan.backup_id}, {plan.why}",
-        "holds": f"{plan.points} points in {plan.shards} shard(s), {plan.size_bytes / 1e6:.1f} MB, by {plan.made_by}",
-        "lost": plan.lost + writes,
-        "goes to": f"{plan.new_name} on {plan.target} ({plan.server})",
-        "switches": ", ".join(plan.aliases) or "the collection's own name, if nothing has it",
-    }
+        return await undo_restore(services, collection, name, dry_run=dry_run)

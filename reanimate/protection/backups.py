@@ -16,7 +16,7 @@ from reanimate.bootstrap import Services
 from reanimate.clock import utcnow
 from reanimate.errors import NotFound
 from reanimate.restores.seed import seed
-from reanimate.switches.gateways import gateway_figures
+from reanimate.switches.gateways import acknowledged_writes
 from reanimate.vector.server import VectorServer
 
 __all__ = ["back_up", "names_to_back_up", "seed_replicas", "take_recorded_backup"]
@@ -72,7 +72,7 @@ async def back_up(
         partial=partial,
         recovery_point=recovery_point,
         repository=next(iter(services.repositories)),
-        totals=await _acknowledged_writes(services),
+        totals=await acknowledged_writes(services),
         on_progress=on_progress,
     )
 
@@ -92,17 +92,6 @@ async def seed_replicas(
         if server.url != source:
             copies[replica.name] = (await seed(server, services.catalog, manifest, on_progress)).name
     return copies
-
-
-async def _acknowledged_writes(services: Services) -> dict[str, int] | None:
-    """Add up the writes that the gateways have acknowledged, by collection; None unless every one of them says."""
-    totals: dict[str, int] = {}
-    for figures in (await gateway_figures(services, utcnow())).values():
-        if "totals" not in figures:
-            return None
-        for name, count in figures["totals"]["writes_acknowledged"].items():
-            totals[name] = totals.get(name, 0) + int(count)
-    return totals
 
 
 async def take_recorded_backup(

@@ -22,7 +22,7 @@ from reanimate.errors import InputInvalid, NotFound, ReanimateError, Refused, Se
 from reanimate.restores.aliases import AliasSwitch, plan_switch, switch_aliases, undo_switch
 from reanimate.restores.making import make_collection, plan_target
 from reanimate.restores.plan import RestorePlan, plan_restore, version_problem
-from reanimate.restores.verification import Verification, verify
+from reanimate.restores.verification import DEEP_UP_TO, Verification, verify
 from reanimate.vector.config import index_schema, payload_schema, schema_differences
 from reanimate.vector.layout import wait_until_active
 from reanimate.vector.placement import CreationPlan
@@ -64,6 +64,8 @@ class RestoreOptions:
     transfer: TransferLimits = field(default_factory=TransferLimits)
     green_timeout_s: float = 20.0
     """How long the new collection may optimize before it is used as it is (yellow answers fully, only slower)."""
+    deep_up_to: int = DEEP_UP_TO
+    """Up to this many points every id is compared."""
     replicas_timeout_s: float = 600.0
     """How long the other replicas of a cluster may take to copy what was uploaded to one holder of each shard."""
 
@@ -263,12 +265,13 @@ async def restore_and_switch(
     on_progress: Progress | None = None,
     *,
     options: RestoreOptions | None = None,
-    keep: Callable[[AliasSwitch], None] | None = None,
+    keep: Callable[[AliasSwitch], Awaitable[None]] | None = None,
+    before_switch: Callable[[], Awaitable[None]] | None = None,
 ) -> Restored:
     """Restore, verify, and only then switch the aliases. `keep` is given the switch before it is made.
 
-    On any failure the aliases are as they were and the new collection is gone. Stages: those of `restore`, then verify
-    and switch.
+    `before_switch` is called when the collection is verified and nobody uses it yet. On any failure the aliases are as
+    they were and the new collection is gone. Stages: those of `restore`, then verify and switch.
 
     Raises:
         VerificationFailed: what was restored is not what was backed up.
@@ -280,13 +283,16 @@ async def restore_and_switch(
     switch: AliasSwitch | None = None
     try:
         progress("verify", 0, 1)
-        verification = await _staged(about, "verify", verify(server, name, manifest))
+        looking = verify(server, name, manifest, deep_up_to=(options or RestoreOptions()).deep_up_to)
+        verification = await _staged(about, "verify", looking)
         verification.require(server.name)
         progress("verify", 1, 1)
+        if before_switch:
+            await _staged(about, "carry", before_switch())
         progress("switch", 0, 1)
         switch = await _staged(about, "switch", plan_switch(server, manifest, name))
         if keep:
-            keep(switch)
+            await keep(switch)
         await _staged(about, "switch", switch_aliases(server, manifest, name, switch))
         progress("switch", 1, 1)
     except BaseException:

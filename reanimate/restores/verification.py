@@ -1,19 +1,34 @@
 """Is a restored collection what was backed up? Counts prove little; hashes of points and known answers decide."""
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from enum import StrEnum
 from typing import Any
 
 from reanimate.backups.checks import Check, failures
 from reanimate.backups.comparison import check_answers, count_points, tally
+from reanimate.backups.hashing import IdsHash
 from reanimate.backups.manifest import VectorManifest
 from reanimate.errors import NotFound, VerificationFailed
-from reanimate.vector.config import payload_schema, schema_differences, vector_differences
+from reanimate.vector.config import payload_schema, schema_differences, vector_differences, vector_shapes
 from reanimate.vector.server import Json, VectorServer
 
-__all__ = ["Check", "Verification", "verify"]
+__all__ = ["DEEP_UP_TO", "Check", "Depth", "Verification", "ids_of", "verify"]
+
+DEEP_UP_TO = 100_000
+"""Up to this many points every id is read: a second or two. An incident must not wait for more."""
+
+_PAGE = 10_000
 
 _ANSWERING = ("green", "yellow")
 """Yellow still optimizes, and answers fully."""
+
+
+class Depth(StrEnum):
+    """How closely is looked."""
+
+    QUICK = "quick"  # count, known points, known answers
+    DEEP = "deep"  # and every id
 
 
 @dataclass(frozen=True)
@@ -24,6 +39,7 @@ class Verification:
     backup_id: str
     passed: bool
     checks: tuple[Check, ...]
+    depth: Depth = Depth.QUICK
 
     def to_json(self) -> dict[str, Any]:
         """Return it as plain JSON values."""
@@ -41,29 +57,87 @@ class Verification:
             )
 
 
-async def verify(server: VectorServer, name: str, manifest: VectorManifest) -> Verification:
+async def verify(
+    server: VectorServer,
+    name: str,
+    manifest: VectorManifest,
+    *,
+    depth: Depth | None = None,
+    deep_up_to: int = DEEP_UP_TO,
+    aliases: Mapping[str, str] | None = None,
+) -> Verification:
     """Hold a collection, by its name or an alias, against a manifest; nothing may differ.
+
+    Without a `depth` it is deep up to `deep_up_to` points. `aliases`, each with the collection that it must lead to,
+    are looked at too when they are given.
 
     Raises:
         Unreachable, ServerFailed, Refused: the server did not answer.
     """
+    if depth is None:
+        depth = Depth.DEEP if manifest.exact_count <= deep_up_to else Depth.QUICK
+    if manifest.ids_sha256 is None:
+        depth = Depth.QUICK  # of before backups knew their ids
     try:
         info = await server.info(name)
         checks = [*_checks_of_description(manifest, info), *await _checks_of_points(server, name, manifest)]
+        if depth is Depth.DEEP:
+            checks.append(await _check_of_ids(server, name, manifest))
     except NotFound as error:
         checks = [Check("collection", False, f"{name} exists", str(error))]
-    return Verification(name, manifest.id, all(check.passed for check in checks), tuple(checks))
+    if aliases is not None:
+        checks += _checks_of_aliases(aliases, await server.aliases())
+    return Verification(name, manifest.id, all(check.passed for check in checks), tuple(checks), depth)
+
+
+async def ids_of(server: VectorServer, name: str) -> IdsHash:
+    """Read every id of a collection and hash them.
+
+    Raises:
+        NotFound, Unreachable, ServerFailed, Refused: the server has no such collection, or did not answer.
+    """
+    found = IdsHash()
+    offset: int | str | None = None
+    while True:
+        page = await server.scroll(name, limit=_PAGE, offset=offset, ids_only=True)
+        for point in page["points"]:
+            found.add(point["id"])
+        offset = page["next_page_offset"]
+        if offset is None:
+            return found
+
+
+async def _check_of_ids(server: VectorServer, name: str, manifest: VectorManifest) -> Check:
+    found = await ids_of(server, name)
+    same = found.hexdigest() == manifest.ids_sha256
+    return Check(
+        "ids", same, f"the {manifest.exact_count} backed up", f"{found.count}, {'the' if same else 'not the'} same"
+    )
+
+
+def _checks_of_aliases(wanted: Mapping[str, str], found: Mapping[str, str]) -> list[Check]:
+    return [
+        Check(f"alias {alias}", found.get(alias) == collection, collection, found.get(alias, "missing"))
+        for alias, collection in wanted.items()
+    ]
 
 
 def _checks_of_description(manifest: VectorManifest, info: Json) -> list[Check]:
     vectors = "; ".join(vector_differences(manifest.config, info["config"]))
     indexes = "; ".join(schema_differences(manifest.payload_schema, payload_schema(info)))
     status = str(info["status"])
+    expected, found = (_sizes(config) for config in (manifest.config, info["config"]))
     return [
         Check("status", status in _ANSWERING, "green", status),
+        Check("dimensions", expected == found, expected, found),
         Check("vectors", not vectors, "as backed up", vectors or "as backed up"),
         Check("payload_schema", not indexes, f"{len(manifest.payload_schema)} indexes", indexes or "all there"),
     ]
+
+
+def _sizes(config: Json) -> str:
+    shapes = vector_shapes(config)
+    return ", ".join(f"{name} {size}".strip() for name, (size, _) in sorted(shapes.items())) or "none"
 
 
 async def _checks_of_points(server: VectorServer, name: str, manifest: VectorManifest) -> list[Check]:

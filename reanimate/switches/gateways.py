@@ -12,7 +12,7 @@ from reanimate.bootstrap import Services
 from reanimate.clock import utcnow
 from reanimate.db.tables import Gateway
 
-__all__ = ["control_urls", "gateway_figures"]
+__all__ = ["acknowledged_writes", "control_urls", "gateway_figures"]
 
 _ALIVE_FOR = timedelta(seconds=15)
 """A gateway asks for its switches every 2 s; one not heard of for this long is not asked or waited for."""
@@ -55,3 +55,14 @@ async def gateway_figures(services: Services, since: datetime) -> dict[str, dict
 
     urls = await control_urls(services)
     return dict(zip(urls, await asyncio.gather(*(ask(url) for url in urls.values())), strict=True))
+
+
+async def acknowledged_writes(services: Services) -> dict[str, int] | None:
+    """Add up the writes that the gateways have acknowledged, by collection; None unless every one of them says."""
+    totals: dict[str, int] = {}
+    for figures in (await gateway_figures(services, utcnow())).values():
+        if "totals" not in figures:
+            return None
+        for name, count in figures["totals"]["writes_acknowledged"].items():
+            totals[name] = totals.get(name, 0) + int(count)
+    return totals

@@ -263,13 +263,28 @@ class VectorServer:
         )
         return result
 
-    async def upsert(self, name: str, points: Sequence[Json]) -> None:
+    async def upsert(self, name: str, points: Sequence[Json], *, shard_key: str | int | None = None) -> None:
         """Write points and wait until they are applied."""
+        body: Json = {"points": list(points)}
+        if shard_key is not None:
+            body["shard_key"] = shard_key
         await self._call(
             "PUT",
             self.path(name, "points"),
             doing=f"writing {len(points)} points into {name!r}",
-            json={"points": list(points)},
+            json=body,
+            params={"wait": "true"},
+            timeout_s=WRITE_TIMEOUT_S,
+        )
+
+    async def delete_points(self, name: str, ids: Iterable[int | str]) -> None:
+        """Delete points by their ids and wait until it is done; ids that are not there are fine."""
+        wanted = list(ids)
+        await self._call(
+            "POST",
+            self.path(name, "points/delete"),
+            doing=f"deleting {len(wanted)} points of {name!r}",
+            json={"points": wanted},
             params={"wait": "true"},
             timeout_s=WRITE_TIMEOUT_S,
         )

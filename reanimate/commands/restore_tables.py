@@ -1,0 +1,108 @@
+"""How restores are shown to people."""
+
+from typing import Any
+
+from rich.markup import escape
+from rich.table import Table
+
+from reanimate.commands.output import err, out
+from reanimate.protection.restoring import Done
+from reanimate.restores.carrying import Carried
+from reanimate.restores.plan import Candidate, RestorePlan
+
+__all__ = ["print_done", "print_plan", "rows"]
+
+
+def print_plan(plan: RestorePlan) -> None:
+    """Print what would be done, on standard output; what to think of first, on standard error."""
+    rows(_lines(plan))
+    for warning in plan.warnings:
+        err.print(f"[yellow]note:[/] {escape(warning)}")
+    if plan.others:
+        titles = ("not chosen", "in", "taken (UTC)", "points", "proof", "why not")
+        others = Table(*titles, box=None, pad_edge=False)
+        for other in plan.others:
+            others.add_row(*_cells(other))
+        out.print(others)
+
+
+def rows(lines: dict[str, Any]) -> None:
+    """Print names and values, a line each."""
+    table = Table(box=None, pad_edge=False, show_header=False)
+    for name, value in lines.items():
+        table.add_row(f"[dim]{name}[/]", escape(str(value)))
+    out.print(table)
+
+
+def _cells(other: Candidate) -> tuple[str, ...]:
+    taken = other.taken_at[:19].replace("T", " ") if other.taken_at else "–"
+    points = "–" if other.points is None else str(other.points)
+    return other.id, other.repository, taken, points, other.proof or "–", escape(other.reason)
+
+
+def _lines(plan: RestorePlan) -> dict[str, str]:
+    outlook = plan.outlook
+    free = f"{_size(outlook.free_here)} free" if outlook.free_here is not None else "free: not known"
+    there = (
+        f"{_size(outlook.free_there)} free" if outlook.free_there is not None else "its API does not say what is free"
+    )
+    expected = f"; now about {outlook.expected_s:g} s" if outlook.expected_s is not None else ""
+    kind = f", changes on top of {plan.base}" if plan.base else ""
+    return {
+        "backup": f"{plan.backup_id} from {plan.repository}: {plan.why}",
+        "proof": plan.proof,
+        "holds": f"{plan.points} points in {plan.shards} shard(s), {_size(plan.size_bytes)}{kind}, by {plan.made_by}",
+        "lost": plan.lost,
+        "writes since": _writes(plan),
+        "goes to": f"{plan.new_name} on {plan.target} ({plan.server})",
+        "switches": ", ".join(plan.aliases) or "the collection's own name, if nothing has it",
+        "took last time": f"{outlook.took_last}{expected}",
+        "room here": f"{_size(outlook.needed_here)} needed, {free}",
+        "room there": f"about {_size(outlook.needed_there)} needed on the server, {there}",
+    }
+
+
+def _writes(plan: RestorePlan) -> str:
+    if plan.writes is None:
+        return "not known: a gateway did not say, or said nothing when the backup was taken"
+    if not plan.writes.total:
+        return "the gateways acknowledged none"
+    named = ", ".join(f"{count} to {name}" for name, count in plan.writes.by_name.items())
+    return f"{plan.writes.total} acknowledged by the gateways since {plan.writes.since[:19]} ({named})"
+
+
+def print_done(done: Done, *, asked: str) -> None:
+    """Print what came of a restore."""
+    plan, verification = done.planned.plan, done.restored.verification
+    checks = len(verification.checks)
+    how = "every id compared" if verification.depth == "deep" else "count, known points and known answers compared"
+    out.print(
+        f"restored as [bold]{escape(done.restored.name)}[/] in {done.took_s:g} s: {checks} of {checks} checks passed, "
+        f"{plan.points} points, {how}"
+    )
+    out.print(f"{escape(', '.join(done.restored.switch.after) or 'no alias')} now point to it")
+    for label, found in (("before the switch", "carried"), ("right after it", "carried_late")):
+        if done.report[found] is not None:
+            out.print(escape(_carried(Carried(**done.report[found]), label)))
+    if during := done.report["writes_during"]:
+        named = ", ".join(f"{count} to {name}" for name, count in during.items())
+        err.print(f"[yellow]note:[/] while it went on the gateways acknowledged writes: {escape(named)}")
+    if done.old:
+        out.print(
+            f"{escape(', '.join(done.old))} is kept at least until {done.keep_until:%Y-%m-%d %H:%M} UTC "
+            "(reanimate restore forget removes it after that)"
+        )
+    out.print(f"to go back: reanimate restore undo --collection {escape(asked)} --target {escape(plan.target)}")
+
+
+def _carried(found: Carried, when: str) -> str:
+    text = (
+        f"compared with the live collection {when}: {found.added} points the backup does not have, "
+        f"{found.changed} differ, {found.deleted} had been deleted; {found.carried} carried over"
+    )
+    left = [*found.changed_ids[:5]] if found.carried < found.added + found.changed else []
+    return text + (f" (not carried over, for one: {', '.join(map(str, left))})" if left else "")
+
+
+def _size(size: int | None) -> str:
+    return "–" if size is None else f"{size / 1e6:.1f} MB"

@@ -1,0 +1,147 @@
+"""What a restore would do, with everything that can be known of it: repositories, proofs, the target, the gateways."""
+
+import asyncio
+import logging
+import shutil
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from reanimate.backups.comparison import count_points
+from reanimate.backups.manifest import VectorManifest, base_name
+from reanimate.backups.repositories import Repository, named
+from reanimate.bootstrap import Services
+from reanimate.clock import utcnow
+from reanimate.errors import NotFound
+from reanimate.restores import record
+from reanimate.restores.candidates import Rules, Wish
+from reanimate.restores.outlook import Earlier, Outlook, expected_time, room_needed, whole_bytes
+from reanimate.restores.plan import RestorePlan, Sight, plan_restore
+from reanimate.restores.survey import Survey, survey
+from reanimate.switches.gateways import acknowledged_writes
+from reanimate.vector.server import VectorServer
+
+__all__ = ["Planned", "look_for", "plan_for", "planned"]
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A plan, and what is needed to do it."""
+
+    plan: RestorePlan
+    manifest: VectorManifest
+    repository: Repository
+    wish: Wish
+    only: str | None = None
+    """The repository that the choice was limited to."""
+
+
+async def plan_for(
+    services: Services, wish: Wish, *, target: str | None = None, repository: str | None = None
+) -> Planned:
+    """Plan a restore: look at every repository, or one, at the target and at the gateways. Touches nothing.
+
+    Raises:
+        NotFound, Refused: as `plan_restore`; or no repository has that name.
+        ConfigInvalid: no target has that name.
+        Unreachable, ServerFailed: the target does not answer, or no repository can be read.
+    """
+    server = services.vector(target or services.settings.vector.primary.name)
+    now = utcnow()
+    found, sight, rules, earlier = await asyncio.gather(
+        look_for(services, wish.collection, repository=repository, now=now),
+        _sight(services, server, wish.collection),
+        _rules(services, server, now),
+        _earlier(services, server.name),
+    )
+    return _planned(services, found, wish, rules, sight, earlier, repository)
+
+
+async def look_for(services: Services, collection: str, *, repository: str | None = None, now: datetime) -> Survey:
+    """Return what the repositories, or one of them, have of a collection.
+
+    Raises:
+        NotFound: no repository has that name.
+        Unreachable: none of them can be read.
+    """
+    chosen = services.repositories
+    if repository is not None:
+        chosen = {repository: named(services.repositories, repository)}
+    expires = timedelta(days=services.settings.backups.proof_expires_days)
+    catalogs = {name: one.catalog for name, one in chosen.items()}
+    return await asyncio.to_thread(survey, catalogs, collection, now=now, expires=expires)
+
+
+async def planned(services: Services, found: Survey, wish: Wish, *, target: str) -> Planned:
+    """Choose among what was found without asking the target for more than its version: for an incident, in a hurry.
+
+    Raises:
+        NotFound, Refused: as `plan_restore`.
+        Unreachable, ServerFailed: the target does not answer.
+    """
+    rules = await _rules(services, services.vector(target), utcnow())
+    return _planned(services, found, wish, rules, Sight(target), [], None)
+
+
+def _planned(
+    services: Services,
+    found: Survey,
+    wish: Wish,
+    rules: Rules,
+    sight: Sight,
+    earlier: list[Earlier],
+    only: str | None,
+) -> Planned:
+    sight = replace(sight, unread=dict(found.unread))
+    plan = plan_restore(found.copies, wish, rules, sight, damaged=found.damaged)
+    copy = found.copy(plan.repository, plan.backup_id)
+    assert copy is not None  # the plan has chosen it from there
+    outlook = _outlook(copy.manifest, earlier, services.repositories[copy.repository].catalog.scratch)
+    return Planned(plan.foreseeing(outlook), copy.manifest, services.repositories[copy.repository], wish, only)
+
+
+async def _sight(services: Services, server: VectorServer, collection: str) -> Sight:
+    totals = asyncio.ensure_future(acknowledged_writes(services))
+    try:
+        live: int | None = None
+        with suppress(NotFound):
+            live, _ = await count_points(server, collection)
+        return Sight(server.name, live, tuple(await server.collections()), await totals)
+    finally:
+        totals.cancel()
+
+
+async def _rules(services: Services, server: VectorServer, now: datetime) -> Rules:
+    settings = services.settings
+    return Rules(await server.version(), now, settings.vector.models, settings.watch.min_count_ratio)
+
+
+async def _earlier(services: Services, target: str) -> list[Earlier]:
+    """Return earlier restores; nothing while the record is away."""
+    try:
+        async with asyncio.timeout(3.0), services.sessions() as session:
+            return await record.earlier(session, target)
+    except (SQLAlchemyError, OSError, TimeoutError) as error:
+        log.warning("how long restores took cannot be read: %s", error)
+        return []
+
+
+def _outlook(manifest: VectorManifest, earlier: list[Earlier], scratch: Path) -> Outlook:
+    here, there = room_needed(manifest)
+    said, expected = expected_time(base_name(manifest.collection), whole_bytes(manifest), earlier)
+    return Outlook(said, expected, here, _free(scratch), there, None)
+
+
+def _free(folder: Path) -> int | None:
+    """Return the free bytes of the disk on which a folder is, or will be."""
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    try:
+        return shutil.disk_usage(folder).free
+    except OSError:
+        return None

@@ -1,0 +1,83 @@
+"""Single points out of a backup into the live collection, for the one document that somebody deleted."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from urllib.parse import quote
+
+from reanimate.backups.use import in_use
+from reanimate.bootstrap import Services
+from reanimate.clock import utcnow
+from reanimate.errors import NotFound
+from reanimate.protection.restore_plans import Planned
+from reanimate.restores.points import Comparison, Undo, Written, compare, undo_points, write_points
+from reanimate.restores.restore import Progress, new_collection_name, restore
+from reanimate.restores.scratch_server import scratch_server
+from reanimate.restores.verification import Depth, verify
+from reanimate.vector.server import Json
+
+__all__ = ["Recovered", "recover_points", "undo_recovery"]
+
+
+@dataclass(frozen=True)
+class Recovered:
+    """The selected points held against the live collection, and what was written of them; None with a dry run."""
+
+    planned: Planned
+    compared: Comparison
+    written: Written | None
+
+
+async def recover_points(
+    services: Services,
+    planned: Planned,
+    collection: str,
+    only: Json | None,
+    *,
+    overwrite: bool = False,
+    dry_run: bool = False,
+    on_progress: Progress | None = None,
+) -> Recovered:
+    """Load the planned backup into a scratch server, compare, and write what is missing, or differs if `overwrite`.
+
+    Raises:
+        NotFound: there is no live collection; the backup's parts are not there.
+        Damaged, VerificationFailed: the backup is not what its manifest says; nothing was written.
+        Refused, Unreachable, ServerFailed: as `compare` and `write_points`.
+    """
+    plan, manifest, catalog = planned.plan, planned.manifest, planned.repository.catalog
+    live = services.vector(plan.target)
+    try:
+        await live.info(collection)
+    except NotFound as error:
+        raise NotFound(
+            error.args[0], hint="it is gone altogether: `reanimate restore run` brings the whole collection back"
+        ) from None
+    async with (
+        in_use(catalog, manifest, f"points being restored to {plan.target}"),
+        scratch_server(catalog.scratch, services.http, "points") as backup,
+    ):
+        name = new_collection_name(manifest.collection, utcnow())
+        await restore(backup, catalog, manifest, name, on_progress)
+        (await verify(backup, name, manifest, depth=Depth.QUICK)).require("a scratch server")
+        compared = await compare(backup, name, live, collection, only, on_progress)
+        if dry_run:
+            return Recovered(planned, compared, None)
+        file = _undo_file(services.settings.home, collection, utcnow())
+        written = await write_points(
+            backup, name, live, collection, compared, file, overwrite=overwrite, on_progress=on_progress
+        )
+    return Recovered(planned, compared, written)
+
+
+async def undo_recovery(services: Services, file: Path, target: str, *, dry_run: bool = False) -> tuple[str, Undo]:
+    """Undo the writing of points by the file that it kept; return the collection's name and what was done.
+
+    Raises:
+        NotFound, InputInvalid, VerificationFailed, Refused, Unreachable, ServerFailed: as `undo_points`.
+    """
+    return await undo_points(services.vector(target), file, dry_run=dry_run)
+
+
+def _undo_file(home: Path, collection: str, now: datetime) -> Path:
+    return home / "restores" / f"points-{quote(collection, safe='')}-{now:%Y%m%dT%H%M%S%f}Z.jsonl"

@@ -1,0 +1,262 @@
+"""Single points out of a backup: which of them are missing or differ in a live collection, and putting them back.
+
+The backup is a collection on a scratch server, so filters mean here what they mean everywhere. What is overwritten is
+kept in a file first, and every point that was written is read back and compared to the bit.
+"""
+
+import asyncio
+import json
+import os
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from reanimate.errors import InputInvalid, NotFound
+from reanimate.restores.carrying import hash_of, write_checked
+from reanimate.vector.server import Json, VectorServer
+
+__all__ = ["Comparison", "Undo", "Written", "compare", "selection", "undo_points", "write_points"]
+
+Id = int | str
+Progress = Callable[[str, int, int], None]
+
+_PAGE = 200
+_FORMAT = "reanimate points undo 1"
+
+
+@dataclass
+class Comparison:
+    """The selected points of a backup, held against a live collection. Ids, in order."""
+
+    missing: list[Id] = field(default_factory=list)
+    differing: list[Id] = field(default_factory=list)
+    same: int = 0
+    titles: dict[Id, str] = field(default_factory=dict)
+    """Of the first ones: the beginning of their payload in the backup, for people."""
+
+    @property
+    def selected(self) -> int:
+        return len(self.missing) + len(self.differing) + self.same
+
+
+@dataclass(frozen=True)
+class Written:
+    """What was written, and the file by which it can be undone; None when nothing was."""
+
+    missing: int
+    overwritten: int
+    undo_file: Path | None
+
+
+@dataclass(frozen=True)
+class Undo:
+    """What an undo did. Points that somebody has changed since are theirs, and stay."""
+
+    removed: int
+    put_back: int
+    changed_since: tuple[Id, ...]
+
+
+def selection(ids: str | None, filter_json: str | None) -> Json | None:
+    """Return the filter for `--ids` or `--filter`; None selects everything.
+
+    Raises:
+        InputInvalid: both were given, or one cannot be read.
+    """
+    if ids is not None and filter_json is not None:
+        raise InputInvalid("--ids and --filter were both given", hint="a filter can hold has_id")
+    if ids is not None:
+        given = [part.strip() for part in ids.split(",") if part.strip()]
+        if not given:
+            raise InputInvalid("--ids names no id", hint="for example --ids 1,2,3")
+        return {"must": [{"has_id": [int(one) if one.isdecimal() else one for one in given]}]}
+    if filter_json is None:
+        return None
+    try:
+        read = json.loads(filter_json)
+    except ValueError as error:
+        raise InputInvalid(f"--filter is not JSON: {error}", hint=_EXAMPLE) from None
+    if not isinstance(read, dict) or not read:
+        raise InputInvalid("--filter is not a filter of the vector server", hint=_EXAMPLE)
+    return read
+
+
+_EXAMPLE = """for example '{"must":[{"key":"doc","match":{"value":"handbook"}}]}'"""
+
+
+async def compare(
+    backup: VectorServer,
+    backed_up: str,
+    live: VectorServer,
+    name: str,
+    only: Json | None,
+    on_progress: Progress | None = None,
+) -> Comparison:
+    """Hold the selected points of a backup against the live collection.
+
+    Raises:
+        NotFound: there is no live collection of that name.
+        Refused: the filter is not one.
+        Unreachable, ServerFailed: one of the two did not answer.
+    """
+    found = Comparison()
+    total = await backup.count(backed_up)
+    async for page in _pages(backup, backed_up, only):
+        theirs = await _hashes(live, name, page)
+        for point in page:
+            point_id = point["id"]
+            if point_id not in theirs:
+                found.missing.append(point_id)
+            elif theirs[point_id] == hash_of(point):
+                found.same += 1
+                continue
+            else:
+                found.differing.append(point_id)
+            if len(found.titles) < 20:
+                found.titles[point_id] = json.dumps(point.get("payload") or {}, ensure_ascii=False)[:100]
+        if on_progress:
+            on_progress("compare", found.selected, total if only is None else max(found.selected, 1))
+    return found
+
+
+async def write_points(
+    backup: VectorServer,
+    backed_up: str,
+    live: VectorServer,
+    name: str,
+    compared: Comparison,
+    undo_file: Path,
+    *,
+    overwrite: bool,
+    on_progress: Progress | None = None,
+) -> Written:
+    """Write the missing points, and the differing ones if asked; what was there before is kept in `undo_file` first.
+
+    Raises:
+        InputInvalid: the undo file exists already.
+        VerificationFailed: a point reads back differently from the backup's.
+        Unreachable, ServerFailed, Refused: a server did not do it. Done again, what was written counts as the same.
+    """
+    wanted = [*compared.missing, *(compared.differing if overwrite else [])]
+    if not wanted:
+        return Written(0, 0, None)
+    done = missing = overwritten = 0
+    with _UndoFile(undo_file, live.name, name) as kept:
+        for at in range(0, len(wanted), _PAGE):
+            page = await backup.retrieve(backed_up, wanted[at : at + _PAGE])
+            before = {point["id"]: point for point in await live.retrieve(name, [point["id"] for point in page])}
+            # One that was missing a moment ago and is there now is the agent's newer one.
+            going = [point for point in page if overwrite or point["id"] not in before]
+            await asyncio.to_thread(kept.add, going, before)
+            await write_checked(live, name, going)
+            missing += sum(point["id"] not in before for point in going)
+            overwritten += sum(point["id"] in before for point in going)
+            done += len(page)
+            if on_progress:
+                on_progress("write", done, len(wanted))
+    return Written(missing, overwritten, undo_file)
+
+
+async def undo_points(live: VectorServer, file: Path, *, dry_run: bool = False) -> tuple[str, Undo]:
+    """Undo what the file was kept for, and return the collection's name with what was done.
+
+    What somebody has changed since stays as it is, and is named. Safe to repeat.
+
+    Raises:
+        NotFound: there is no such file.
+        InputInvalid: it is not one of ours, or belongs to another target.
+        VerificationFailed, Unreachable, ServerFailed, Refused: as `write_points`.
+    """
+    header, rows = _read(file)
+    if header["target"] != live.name:
+        raise InputInvalid(f"{file} is of {header['target']}, not of {live.name}", hint="give the right --target")
+    name = header["collection"]
+    removed = put_back = 0
+    changed: list[Id] = []
+    # The other way round: should the file hold a point twice, what was there first is what stays.
+    for page in _batches(rows[::-1]):
+        now = await _hashes(live, name, [{"id": row["id"]} for row in page])
+        ours = [row for row in page if now.get(row["id"]) == row["written"]]
+        undone = [row["before"] and hash_of(row["before"]) for row in page]
+        changed += [
+            row["id"]
+            for row, sha256 in zip(page, undone, strict=True)
+            if row not in ours and now.get(row["id"]) != sha256
+        ]
+        away = [row["id"] for row in ours if row["before"] is None]
+        back = [row["before"] for row in ours if row["before"] is not None]
+        if not dry_run:
+            if away:
+                await live.delete_points(name, away)
+            await write_checked(live, name, back)
+        removed += len(away)
+        put_back += len(back)
+    return name, Undo(removed, put_back, tuple(changed))
+
+
+class _UndoFile:
+    """Lines of JSON: a header, then per point the hash of what is written and what was there. Synced first."""
+
+    def __init__(self, path: Path, target: str, collection: str) -> None:
+        self._path = path
+        self._header = {"format": _FORMAT, "target": target, "collection": collection}
+
+    def __enter__(self) -> "_UndoFile":
+        self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        try:
+            descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        except FileExistsError:
+            raise InputInvalid(f"{self._path} exists already: it can undo an earlier one") from None
+        self._file = os.fdopen(descriptor, "w", encoding="utf-8")
+        self._write([self._header])
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def add(self, points: Sequence[Json], before: dict[Id, Json]) -> None:
+        self._write(
+            {"id": point["id"], "written": hash_of(point), "before": before.get(point["id"])} for point in points
+        )
+
+    def _write(self, rows: Any) -> None:
+        for row in rows:
+            self._file.write(json.dumps(row, ensure_ascii=False) + "\n")
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
+
+def _read(file: Path) -> tuple[dict[str, str], list[Json]]:
+    try:
+        with file.open(encoding="utf-8") as lines:
+            header = json.loads(lines.readline())
+            if header["format"] != _FORMAT:
+                raise ValueError("another format")
+            # A kill may have cut the last line; its points were not written yet.
+            return header, [json.loads(line) for line in lines if line.endswith("\n")]
+    except FileNotFoundError:
+        raise NotFound(f"there is no file {file}") from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputInvalid(f"{file} cannot be read as what an undo needs: {error}") from None
+
+
+def _batches(rows: list[Json]) -> Iterator[list[Json]]:
+    for at in range(0, len(rows), _PAGE):
+        yield rows[at : at + _PAGE]
+
+
+async def _pages(server: VectorServer, name: str, only: Json | None) -> AsyncIterator[list[Json]]:
+    offset: Id | None = None
+    while True:
+        page = await server.scroll(name, limit=_PAGE, offset=offset, only=only)
+        if page["points"]:
+            yield page["points"]
+        offset = page["next_page_offset"]
+        if offset is None:
+            return
+
+
+async def _hashes(server: VectorServer, name: str, points: Sequence[Json]) -> dict[Id, str]:
+    found = await server.retrieve(name, [point["id"] for point in points])
+    return {point["id"]: hash_of(point) for point in found}
