@@ -5,14 +5,15 @@ from datetime import datetime
 from pathlib import Path
 from urllib.parse import quote
 
+from reanimate.backups.scratch import scratch_folder
 from reanimate.backups.use import in_use
 from reanimate.bootstrap import Services
 from reanimate.clock import utcnow
 from reanimate.errors import NotFound
+from reanimate.proofs.own_server import own_server
 from reanimate.protection.restore_plans import Planned
 from reanimate.restores.points import Comparison, Undo, Written, compare, undo_points, write_points
 from reanimate.restores.restore import Progress, new_collection_name, restore
-from reanimate.restores.scratch_server import scratch_server
 from reanimate.restores.verification import Depth, verify
 from reanimate.vector.server import Json
 
@@ -55,7 +56,8 @@ async def recover_points(
         ) from None
     async with (
         in_use(catalog, manifest, f"points being restored to {plan.target}"),
-        scratch_server(catalog.scratch, services.http, "points") as backup,
+        scratch_folder(catalog.scratch, "points") as folder,
+        own_server("points", folder / "server", services.http) as backup,
     ):
         name = new_collection_name(manifest.collection, utcnow())
         await restore(backup, catalog, manifest, name, on_progress)
