@@ -6,10 +6,13 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 
 from reanimate.backups.blobs import create_object, read_object, remove_objects
+from reanimate.backups.object_lock import lock_of
+from reanimate.backups.published import Listing
 from reanimate.backups.repositories import Repository, open_repositories
 from reanimate.clock import utcnow
 from reanimate.config import Settings
 from reanimate.doctor.finding import Finding, fail, ok, warn
+from reanimate.doctor.keys import encryption_findings, sealed_finding, signing_findings
 from reanimate.errors import ReanimateError
 
 __all__ = ["arrangement_findings", "backup_finding", "store_findings"]
@@ -42,12 +45,13 @@ async def store_findings(settings: Settings) -> list[Finding]:
     """Return findings about every repository, tried by writing and reading a small object, and about its backups."""
     if not settings.home.exists():
         return []  # looking makes nothing: folder and keys come with the home directory
+    keys = [*signing_findings(settings), *encryption_findings(settings.backups)]
     try:
         repositories = await asyncio.to_thread(open_repositories, settings)
     except ReanimateError as error:
-        return [fail("repositories", str(error), error.hint or "check [backups]")]
-    found = [await _repository_findings(repository) for repository in repositories.values()]
-    return [finding for findings in found for finding in findings]
+        return [*keys, fail("repositories", str(error), error.hint or "check [backups]")]
+    found = await asyncio.gather(*(_repository_findings(repository) for repository in repositories.values()))
+    return [*keys, *(finding for findings in found for finding in findings)]
 
 
 async def _repository_findings(repository: Repository) -> list[Finding]:
@@ -61,6 +65,7 @@ async def _repository_findings(repository: Repository) -> list[Finding]:
         if not same:
             return [fail(what, f"{where} gives back other bytes than it was given", "use another store")]
         listing = await asyncio.to_thread(repository.catalog.listing)
+        more = [await sealed_finding(repository), await _lock_finding(repository, listing)]
     except ReanimateError as error:
         return [fail(what, str(error), error.hint or "check its URL and credentials")]
     damaged = [
@@ -70,7 +75,14 @@ async def _repository_findings(repository: Repository) -> list[Finding]:
     newest: dict[str, datetime] = {}
     for manifest in listing.manifests:  # newest first
         newest.setdefault(manifest.collection, manifest.taken_at)
-    return [ok(what, f"{where} can be written and read"), *damaged, *_backups(newest)]
+    return [ok(what, f"{where} can be written and read"), *filter(None, more), *damaged, *_backups(newest)]
+
+
+async def _lock_finding(repository: Repository, listing: Listing) -> Finding | None:
+    """Tell what the bucket's object lock does for the newest backup, where it has one."""
+    newest = next(iter(listing.published), None)
+    lock = await lock_of(repository.catalog.store, newest.key) if newest else None
+    return ok(f"object lock of {repository.name}", lock.told) if lock and lock.holds(utcnow()) else None
 
 
 def _backups(newest: dict[str, datetime]) -> Iterator[Finding]:
