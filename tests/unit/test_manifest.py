@@ -10,7 +10,7 @@ from manifests import TAKEN, manifest
 from obstore.store import LocalStore, MemoryStore
 
 from reanimate.backups.catalog import Catalog, backup_prefix, new_backup_id
-from reanimate.backups.manifest import VectorManifest, base_name, restore_name, seed_name
+from reanimate.backups.manifest import Manifest, VectorManifest, base_name, restore_name, seed_name
 from reanimate.backups.signature import sign
 from reanimate.errors import Damaged, NotFound, Refused
 
@@ -130,3 +130,12 @@ def test_backup_id__sorts_by_time_and_names_the_collection() -> None:
     ids = {new_backup_id("kb/ü", TAKEN) for _ in range(20)}
     assert len(ids) > 15
     assert all(one.startswith("20261123T013000Z-kb_-") for one in ids)
+
+
+async def test_catalog__asked_for_all_kinds_gives_vector_backups_as_what_they_are() -> None:
+    """Who looks at everything that is protected must still see which collection a backup answers to."""
+    catalog = Catalog(MemoryStore())
+    await catalog.publish(manifest(aliases=["library"]))
+    (found,) = catalog.published(Manifest)
+    assert isinstance(found.manifest, VectorManifest)
+    assert found.manifest.answers_to("library")
