@@ -59,18 +59,19 @@ def owner_of(run: FlowRun) -> str | None:
 
 
 def superseded(runs: Iterable[FlowRun]) -> list[FlowRun]:
-    """Return those due runs of schedules that a newer due run of the same deployment makes pointless.
+    """Return those due runs of schedules that a newer due run of the same schedule makes pointless.
 
     After an outage every missed run is due at once; one backup is as good as five.
     """
-    newest: dict[UUID | None, FlowRun] = {}
+    newest: dict[tuple[UUID | None, Any], FlowRun] = {}
     old = []
     for run in sorted(runs, key=lambda run: run.expected_start_time or datetime.min.replace(tzinfo=UTC)):
         if not run.auto_scheduled:
             continue
-        if (before := newest.get(run.deployment_id)) is not None:
+        schedule = run.deployment_id, run.parameters.get("schedule")
+        if (before := newest.get(schedule)) is not None:
             old.append(before)
-        newest[run.deployment_id] = run
+        newest[schedule] = run
     return old
 
 

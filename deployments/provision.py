@@ -22,6 +22,7 @@ from reanimate.errors import ReanimateError, ServerFailed
 from reanimate.files import write_atomically
 from reanimate.orchestrator.environment import client_environment
 from reanimate.orchestrator.launcher import RESPOND, Launcher
+from tasks.schedules import fitted_schedule
 
 __all__ = ["fitted", "main", "pool_template", "provision"]
 
@@ -56,16 +57,18 @@ def pool_template(settings: Settings, root: Path = ROOT) -> dict[str, Any]:
 
 def fitted(plan: Mapping[str, Any], settings: Settings) -> dict[str, Any]:
     """Return prefect.yaml's content for this installation: schedules in its time zone, runs in its pool."""
-    fits = dict(plan)
-    fits["deployments"] = [
+    fitting = dict(plan)
+    fitting["deployments"] = [
         {
             **entry,
             "work_pool": {**entry["work_pool"], "name": settings.prefect.pool},
-            "schedules": [{**each, "timezone": settings.backups.timezone} for each in entry.get("schedules", ())],
+            "schedules": [
+                fits for each in entry.get("schedules", ()) if (fits := fitted_schedule(each, settings)) is not None
+            ],
         }
         for entry in plan["deployments"]
     ]
-    return fits
+    return fitting
 
 
 def _fingerprint(plan: Mapping[str, Any], template: Mapping[str, Any], api: str, root: Path) -> str:

@@ -24,6 +24,7 @@ from reanimate.errors import ReanimateError
 from reanimate.logs import log_to_stderr
 from reanimate.orchestrator import direct
 from reanimate.orchestrator.environment import client_environment
+from reanimate.orchestrator.launcher import Launcher
 from reanimate.orchestrator.presence import Presence
 from reanimate.orchestrator.relay import RUNS
 
@@ -39,6 +40,7 @@ __all__ = ["main", "serve"]
 log = logging.getLogger("responder")
 
 SWEEP_S = 2.0
+CATCH_UP_S = 60.0
 GRACE_S = 3.0
 """How long runs may take to be set aside when we are told to stop."""
 
@@ -91,6 +93,7 @@ async def _with_prefect(services: Services, presence: Presence) -> None:
                 group.create_task(_for_ever("events", lambda: _push(claims)))
                 group.create_task(_for_ever("word of the relay", lambda: _hear(services.database_url, claims)))
                 group.create_task(_sweep(client, claims))
+                group.create_task(_for_ever("missed slots", lambda: _catch_up(services)))
         finally:
             await claims.close(GRACE_S)
 
@@ -162,6 +165,16 @@ async def _sweep(client: "PrefectClient", claims: "Claims") -> None:
                 claims.flows.update(await _deployed(client))
         except Exception as error:  # noqa: BLE001 - Prefect is away or failing; the next round is the retry
             log.warning("sweep: %s", _brief(error))
+
+
+async def _catch_up(services: Services) -> None:
+    """See every minute to slots of schedules that nobody has had."""
+    from deployments.catch_up import catch_up
+
+    launcher = Launcher(services.http, services.addresses.prefect_api)
+    while True:
+        await catch_up(services, launcher, now=utcnow())
+        await asyncio.sleep(CATCH_UP_S)
 
 
 def _brief(error: BaseException) -> str:

@@ -5,7 +5,16 @@ from typing import Annotated
 
 from pydantic import Field
 
-__all__ = ["BackupScope", "CollectionName", "Component", "IncidentId", "Summary", "TargetName"]
+__all__ = [
+    "BackupScope",
+    "CollectionName",
+    "Component",
+    "IncidentId",
+    "RepositoryName",
+    "ScheduleName",
+    "Summary",
+    "TargetName",
+]
 
 IncidentId = Annotated[
     str,
@@ -20,6 +29,10 @@ Component = Annotated[
 CollectionName = Annotated[str, Field(pattern=r"^[^/{}\s]{1,200}$")]
 
 TargetName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,60}$")]
+
+RepositoryName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,40}$")]
+
+ScheduleName = Annotated[str, Field(pattern=r"^[a-z][a-z-]{0,39}$")]
 
 Summary = Annotated[str, Field(min_length=3, max_length=200)]
 

@@ -296,11 +296,17 @@ class BackupSettings(Section):
     snapshot_timeout_s: Seconds = 3600.0
     rpo_s: Seconds = 3600.0
     """Recovery point objective: an alert is raised when the newest backup of something protected is older."""
+    partial_every_min: Annotated[int, Field(ge=0, le=1440)] = 15
+    """How often a small recovery point is taken between the full backups; 0 means never."""
     partial_share: Annotated[float, Field(gt=0, le=1)] = 0.5
     """A backup of changes only is taken as long as it is smaller than this share of the full one."""
     proof_expires_days: Annotated[float, Field(gt=0)] = 30.0
     parallel: Annotated[int, Field(ge=1, le=64)] = 2
     """How many backups, proofs or copies go on at once."""
+    runner: Literal["local", "dask"] = "local"
+    """Where they go on: in the process of their flow run, or on the workers of a Dask cluster."""
+    dask_address: str | None = None
+    """tcp://host:8786, of the cluster's scheduler."""
     recipients: tuple[str, ...] = ()
     """age recipients (age1…): with any, parts are encrypted to all of them."""
     identities: tuple[Path, ...] = ()
@@ -309,6 +315,19 @@ class BackupSettings(Section):
     """Public keys (ed25519:…) of other installations whose backups may be restored here; our own always is."""
     accept_unsigned: bool = False
     """Read manifests that nobody signed, as versions before 0.2 wrote them."""
+
+    @field_validator("partial_every_min")
+    @classmethod
+    def _cuts_an_hour_or_a_day(cls, minutes: int) -> int:
+        if minutes and (60 % minutes if minutes < 60 else minutes % 60 or 24 % (minutes // 60)):
+            raise ValueError(f"neither an hour nor a day can be cut into parts of {minutes} minutes; try 15, 30 or 60")
+        return minutes
+
+    @model_validator(mode="after")
+    def _dask_has_an_address(self) -> "BackupSettings":
+        if self.runner == "dask" and not self.dask_address:
+            raise ValueError("runner = 'dask' needs dask_address, where the cluster's scheduler listens")
+        return self
 
     @field_validator("timezone")
     @classmethod

@@ -134,6 +134,19 @@ class Launcher:
                 return False
             return True
 
+    async def active_schedules(self, deployment: str) -> set[str]:
+        """Return the slugs of the schedules of `deployment` (flow/deployment) that nobody has switched off.
+
+        Raises:
+            NotFound: the deployment is not there.
+            Unreachable, ServerFailed: it cannot be known now.
+        """
+        async with _within(self._budget_s, f"looking for the schedules of {deployment}"):
+            found = await self._ask("GET", f"/deployments/name/{deployment}")
+        if found.get("paused"):
+            return set()
+        return {str(each["slug"]) for each in found.get("schedules") or () if each.get("active")}
+
     async def read_run(self, run_id: str) -> Run:
         """Return a run as it stands.
 

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, suppress
 
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
@@ -14,14 +15,18 @@ from reanimate.backups.manifest import VectorManifest
 from reanimate.backups.names import is_glob, match_names
 from reanimate.bootstrap import Services
 from reanimate.clock import utcnow
-from reanimate.errors import NotFound
+from reanimate.errors import NotFound, ReanimateError
+from reanimate.protection import locks
 from reanimate.restores.seed import seed
 from reanimate.switches.gateways import acknowledged_writes
 from reanimate.vector.server import VectorServer
 
-__all__ = ["back_up", "names_to_back_up", "seed_replicas", "take_recorded_backup"]
+__all__ = ["back_up", "names_to_back_up", "restoring", "seed_replicas", "take_recorded_backup"]
 
 log = logging.getLogger(__name__)
+
+_FULL_WAITS_S = 1800.0
+_PARTIAL_WAITS_S = 60.0
 
 
 async def names_to_back_up(
@@ -57,24 +62,49 @@ async def back_up(
 ) -> VectorManifest:
     """Back up one collection of a target, with its row in the record and the gateways' write counts in the manifest.
 
-    `partial` asks for what changed since the newest full backup only, where that is worth it.
+    `partial` asks for what changed since the newest full backup only, where that is worth it. It does not wait long
+    for another backup of the same collection: that one is as good.
 
     Raises:
+        Busy: another backup or a restore of the collection is running; or a restore wanted to, and this gave way.
         ReanimateError: as `take_backup`.
     """
-    return await take_recorded_backup(
-        services.vector(target),
-        collection,
-        services.catalog,
-        services.sessions,
-        BackupOptions.from_settings(services.settings.backups, services.settings.vector.models),
-        trigger=trigger,
-        partial=partial,
-        recovery_point=recovery_point,
-        repository=next(iter(services.repositories)),
-        totals=await acknowledged_writes(services),
-        on_progress=on_progress,
-    )
+    server = services.vector(target)
+    thing = locks.collection(target, await _behind(server, collection))
+    within_s = _PARTIAL_WAITS_S if partial else _FULL_WAITS_S
+    async with locks.exclusively(
+        services.engine, services.settings.home, thing, locks.Purpose.BACKUP, within_s=within_s
+    ):
+        return await take_recorded_backup(
+            server,
+            collection,
+            services.catalog,
+            services.sessions,
+            BackupOptions.from_settings(services.settings.backups, services.settings.vector.models),
+            trigger=trigger,
+            partial=partial,
+            recovery_point=recovery_point,
+            repository=next(iter(services.repositories)),
+            totals=await acknowledged_writes(services),
+            on_progress=on_progress,
+        )
+
+
+def restoring(services: Services, target: str, collection: str) -> AbstractAsyncContextManager[None]:
+    """Keep backups of a collection away for a block that restores it; one that is running gives way.
+
+    Raises:
+        Busy: another restore of it is running and does not end.
+    """
+    thing = locks.collection(target, collection)
+    return locks.exclusively(services.engine, services.settings.home, thing, locks.Purpose.RESTORE)
+
+
+async def _behind(server: VectorServer, name: str) -> str:
+    """Return the collection behind a name; the name itself when the server does not say, the backup will tell why."""
+    with suppress(ReanimateError):
+        return (await server.aliases()).get(name, name)
+    return name
 
 
 async def seed_replicas(

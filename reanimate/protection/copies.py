@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 
 from reanimate.backups.copying import Copied, copy_backup, sweep_copies, to_copy
 from reanimate.backups.manifest import Manifest
@@ -11,7 +12,7 @@ from reanimate.backups.repositories import Repository, named
 from reanimate.clock import utcnow
 from reanimate.errors import InputInvalid, ReanimateError
 
-__all__ = ["Copies", "copy_backups"]
+__all__ = ["Copies", "copy_backups", "due_for_copying"]
 
 Progress = Callable[[str, int, int], None]
 """Called with the id of the backup, the bytes done and the bytes in all."""
@@ -24,6 +25,19 @@ class Copies:
     copied: tuple[Copied, ...] = ()
     failed: Mapping[str, str] = field(default_factory=dict)
     """Why, by id."""
+
+
+def due_for_copying(source: Repository, to: Repository, now: datetime) -> list[str]:
+    """Return the full backups that the other repository should have and may lack: those that its rule would keep.
+
+    An older one may have been there and been deleted by that rule; it is not brought again each night.
+
+    Raises:
+        Unreachable: the repository could not be read.
+    """
+    since = now - timedelta(days=to.settings.retention.days)
+    found = [one for one in source.catalog.published(Manifest) if not one.deleted and one.manifest.base is None]
+    return [one.manifest.id for one in found if one.manifest.taken_at > since]
 
 
 async def copy_backups(

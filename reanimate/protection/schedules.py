@@ -31,8 +31,10 @@ class Schedule:
     name: str
     cron: str
     zone: str
+    entrypoint: str = ""
+    """The flow it starts, as module:attribute."""
     deployment: str = ""
-    """flow/deployment, as Prefect calls it."""
+    """The name of that flow's deployment."""
     parameters: dict[str, Any] = field(default_factory=dict)
 
     def slot_at(self, moment: datetime) -> datetime:

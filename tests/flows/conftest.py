@@ -1,5 +1,6 @@
 """A real Prefect server on a real Postgres, once for all flow tests, and responders as the real processes."""
 
+import asyncio
 import os
 import subprocess
 import sys
@@ -10,7 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 import scripted
-from flow_system import ROOT, Prefect, Responder, carry, incident
+from flow_system import ROOT, Prefect, Responder, carry, incident, until
 
 from reanimate.addresses import Addresses
 from reanimate.bootstrap import Services, open_services
@@ -209,3 +210,29 @@ def started(
         return incident_id, str((await incident(services, incident_id)).flow_run_id)
 
     return start
+
+
+@pytest.fixture
+async def vectors(services: Services, tmp_path: Path, free_port: Callable[[], int]) -> AsyncIterator[dict[str, str]]:
+    """URLs of real vector servers in processes of their own, by target."""
+    urls = {name: f"http://127.0.0.1:{free_port()}" for name in ("primary", "replica")}
+    processes = [
+        await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "reanimate.standby", "--name", name),
+            *("--port", url.rsplit(":", 1)[1], "--data", str(tmp_path / name)),
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+        )
+        for name, url in urls.items()
+    ]
+
+    async def ready() -> bool:
+        try:
+            return all([(await services.http.get(f"{url}/readyz")).is_success for url in urls.values()])
+        except httpx.TransportError:
+            return False
+
+    await until(ready)
+    yield urls
+    for process in processes:
+        process.terminate()
+        await process.wait()

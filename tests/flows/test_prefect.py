@@ -2,16 +2,13 @@
 
 import asyncio
 import json
-import os
 import secrets
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
-from pathlib import Path
+from collections.abc import Awaitable, Callable
 from typing import Any
 
-import httpx
 import pytest
-from flow_system import ROOT, Prefect, Responder, incident, system_at, until
+from flow_system import Prefect, Responder, incident, system_at
 
 from deployments.catalogue import deployments
 from deployments.provision import provision
@@ -126,32 +123,6 @@ async def test_worker__takes_a_run_when_no_responder_lives(
         await worker.wait()
     assert ended["state_type"] == "COMPLETED", ended["state"]["message"]
     assert (await incident(services, incident_id)).postmortem_key
-
-
-@pytest.fixture
-async def vectors(services: Services, tmp_path: Path, free_port: Callable[[], int]) -> AsyncIterator[dict[str, str]]:
-    """URLs of real vector servers in processes of their own, by target."""
-    urls = {name: f"http://127.0.0.1:{free_port()}" for name in ("primary", "replica")}
-    processes = [
-        await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "reanimate.standby", "--name", name),
-            *("--port", url.rsplit(":", 1)[1], "--data", str(tmp_path / name)),
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
-        )
-        for name, url in urls.items()
-    ]
-
-    async def ready() -> bool:
-        try:
-            return all([(await services.http.get(f"{url}/readyz")).is_success for url in urls.values()])
-        except httpx.TransportError:
-            return False
-
-    await until(ready)
-    yield urls
-    for process in processes:
-        process.terminate()
-        await process.wait()
 
 
 async def test_backup__takes_every_collection_and_says_which_failed(

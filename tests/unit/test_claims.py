@@ -57,3 +57,11 @@ def test_superseded__keeps_the_newest_of_each_schedule_and_all_that_people_start
     by_hand = run(deployment=nightly, due=NOW - timedelta(hours=3), auto=False)
     alone = run(deployment=other)
     assert superseded([*hours, by_hand, alone]) == [hours[0], hours[2]]
+
+
+def test_superseded__schedules_of_one_deployment_are_no_rivals() -> None:
+    """The weekly backup of everything is not pointless because a nightly one is due."""
+    both = uuid4()
+    weekly = run(deployment=both, due=NOW - timedelta(hours=1), parameters={"schedule": "weekly"})
+    nights = [run(deployment=both, due=NOW - timedelta(days=ago), parameters={"schedule": "nightly"}) for ago in (1, 0)]
+    assert superseded([weekly, *nights]) == [nights[0]]

@@ -7,6 +7,7 @@ import pytest
 from deployments.catalogue import deployments, document
 from deployments.provision import fitted, pool_template
 from reanimate.config import BackupSettings, PrefectSettings, Settings
+from tasks.schedules import schedules
 
 SETTINGS = Settings(
     home=Path("/var/lib/reanimate"),
@@ -25,7 +26,9 @@ def test_deployments__every_entrypoint_imports() -> None:
         "recovery/incident",
         "postmortem/incident",
         "open-incident/by-hand",
+        "night/everything",
         "backup/collections",
+        "retain/repositories",
         "keep-config/versions",
     ]
 
@@ -40,11 +43,12 @@ def test_deployments__every_flow_is_async_and_says_what_it_does(deployment) -> N
 
 
 def test_prefect_yaml__schedules_say_their_time_zone() -> None:
-    """Daily at two, on Sunday at three, and every five minutes, in a zone that is written down."""
+    """At two each night, on Sunday at three, and every few minutes, in a zone that is written down."""
     schedules = {item["slug"]: item for entry in document()["deployments"] for item in entry.get("schedules", ())}
     assert {slug: (item["cron"], item["timezone"]) for slug, item in schedules.items()} == {
-        "daily": ("0 2 * * *", "UTC"),
+        "nightly": ("0 2 * * *", "UTC"),
         "weekly": ("0 3 * * 0", "UTC"),
+        "partial": ("*/15 * * * *", "UTC"),
         "versions": ("*/5 * * * *", "UTC"),
     }
 
@@ -58,9 +62,34 @@ def test_fitted__puts_in_this_installations_zone_and_pool() -> None:
     """The settings decide where runs go and which clock schedules follow; the rest is prefect.yaml's."""
     plan = fitted(document(), SETTINGS)
     assert {entry["work_pool"]["name"] for entry in plan["deployments"]} == {"mine"}
-    zones = {item["timezone"] for entry in plan["deployments"] for item in entry["schedules"]}
-    assert zones == {"Europe/Berlin"}
+    zones = {item["slug"]: item["timezone"] for entry in plan["deployments"] for item in entry["schedules"]}
+    assert (zones["nightly"], zones["weekly"]) == ("Europe/Berlin", "Europe/Berlin")
+    assert zones["partial"] == "UTC", "in another zone, Prefect would leave out the hour that occurs twice"
     assert document() != plan, "the file itself is untouched"
+
+
+def test_fitted__the_pace_of_partial_backups_is_a_setting() -> None:
+    """Every so many minutes, or never."""
+
+    def crons(minutes: int) -> dict[str, str]:
+        settings = Settings(home=SETTINGS.home, backups=BackupSettings(partial_every_min=minutes))
+        plan = fitted(document(), settings)
+        return {item["slug"]: item["cron"] for entry in plan["deployments"] for item in entry["schedules"]}
+
+    assert crons(5)["partial"] == "*/5 * * * *"
+    assert "partial" not in crons(0)
+    with pytest.raises(ValueError, match="25 minutes"):
+        crons(25)
+
+
+def test_schedules__name_themselves_in_what_they_start() -> None:
+    """So a run knows which slots are its own; what it starts is a flow that takes the parameters it is given."""
+    flows = {deployment.entrypoint: deployment.flow() for deployment in deployments()}
+    for schedule in schedules(SETTINGS).values():
+        if "schedule" in flows[schedule.entrypoint].parameters.properties:
+            assert schedule.parameters["schedule"] == schedule.name
+        assert set(schedule.parameters) <= set(flows[schedule.entrypoint].parameters.properties)
+    assert schedules(SETTINGS)["nightly"].zone == "Europe/Berlin"
 
 
 def test_pool_template__has_no_secret() -> None:

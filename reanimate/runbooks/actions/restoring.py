@@ -9,8 +9,10 @@ from pydantic import Field
 
 from reanimate.backups.manifest import VectorManifest
 from reanimate.backups.probe import losses, probe_data
+from reanimate.backups.use import in_use
 from reanimate.db.tables import Incident
 from reanimate.errors import CheckFailed, VerificationFailed
+from reanimate.protection.backups import restoring
 from reanimate.restores.aliases import AliasSwitch, plan_switch, switch_aliases, undo_switch
 from reanimate.restores.restore import new_collection_name, restore
 from reanimate.restores.verification import verify
@@ -143,7 +145,11 @@ class RestoreCollections(Action[NoParams]):
             manifest = await asyncio.to_thread(context.services.catalog.get, item["backup_id"])
             began = time.monotonic()
             if not item.get("restored"):
-                await restore(server, context.services.catalog, manifest, item["name"])
+                async with (
+                    restoring(context.services, context.target, manifest.collection),
+                    in_use(context.services.catalog, manifest, f"incident {context.incident.id}"),
+                ):
+                    await restore(server, context.services.catalog, manifest, item["name"])
                 item["restored"] = True
                 await context.save(restores=restores)
             done.append(

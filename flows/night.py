@@ -1,0 +1,79 @@
+"""The night: everything is backed up, copied, proven and read again, and what is no longer kept goes."""
+
+from typing import Any
+
+from prefect import flow
+from prefect.client.schemas.objects import State
+
+from flows.forms import BackupScope, ScheduleName, TargetName
+from flows.together import Outcomes, results_of, together
+from tasks.backups import (
+    back_up,
+    back_up_database,
+    collections_to_back_up,
+    copy_to,
+    databases_to_back_up,
+    repositories,
+    reread_share,
+    retain_in,
+    seed_replicas,
+)
+from tasks.config_history import keep_config
+from tasks.slots import SKIPPED, end_slots, slot_of_this_run
+from tasks.spreading import spread
+
+__all__ = ["night"]
+
+
+@flow(name="night", flow_run_name="night-{scope}", on_cancellation=[end_slots])
+async def night(
+    scope: BackupScope = BackupScope.PROTECTED,
+    target: TargetName = "primary",
+    copies: bool = True,
+    schedule: ScheduleName | None = None,
+) -> State[Any]:
+    """Back up collections, databases and configuration in full, copy, prove, read a share again, and retain.
+
+    What fails stops only what needs it; the run's state tells what that was.
+
+    Args:
+        scope: `protected` takes those collections that the settings name, `all` every one on the server.
+        target: From which vector server.
+        copies: Bring what is new to the further repositories.
+        schedule: Left empty by people; a schedule names itself here, and each of its slots is run once.
+    """
+    async with slot_of_this_run(schedule) as slot:
+        if slot is None:
+            return SKIPPED
+        outcomes = await _taken(target, scope)
+        first, *others = await repositories()
+        if copies:
+            outcomes |= await spread({f"copies in {name}": (copy_to, {"repository": name}) for name in others})
+        outcomes |= await spread(
+            {f"share of {name}": (reread_share, {"repository": name}) for name in (first, *others)}
+        )
+        outcomes |= await spread(
+            {f"retention in {name}": (retain_in, {"repository": name}) for name in (first, *others)}
+        )
+        return await together(outcomes, slot)
+
+
+async def _taken(target: str, scope: BackupScope) -> Outcomes:
+    """Take everything in full, and seed the replicas with it."""
+    named = {
+        "collections": await collections_to_back_up(target, [], scope is BackupScope.ALL, return_state=True),
+        "databases": await databases_to_back_up(return_state=True),
+    }
+    known = await results_of(named)
+    collections, databases = known.get("collections", []), known.get("databases", [])
+    outcomes = {f"choosing {what}": state for what, state in named.items() if not state.is_completed()}
+    taken = await spread({name: (back_up, {"collection": name, "target": target}) for name in collections})
+    seeds = {
+        f"replicas of {name}": (seed_replicas, {"backup_id": id_}) for name, id_ in (await results_of(taken)).items()
+    }
+    rest = {
+        **{f"database {name}": (back_up_database, {"database": name}) for name in databases},
+        "configuration": (keep_config, {}),
+        **seeds,
+    }
+    return {**outcomes, **taken, **await spread(rest)}
