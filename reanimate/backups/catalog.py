@@ -17,7 +17,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path, PurePosixPath
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar, cast
 
 import obstore
 from obstore.exceptions import BaseError
@@ -87,6 +87,7 @@ class Catalog:
         self.keyring = keyring or Keyring.ephemeral()
         self.memory = memory or Memory()
         self._read: dict[tuple[str, str], _Stored | DamagedBackup] = {}
+        self._manifests: dict[tuple[str, str, type[Manifest]], Manifest] = {}
 
     # -- reading ---------------------------------------------------------------------------------------------------
 
@@ -261,7 +262,7 @@ class Catalog:
             return stored
         folder = PurePosixPath(key).parent
         try:
-            manifest = kind.from_document(stored.document, where=key)
+            manifest = self._manifest(kind, key, version, stored)
         except Damaged as error:
             return DamagedBackup(folder.name, key, str(error))
         if f"{backup_prefix(manifest.subject, manifest.id, folder.parts[0])}/{MANIFEST}" != key:
@@ -272,6 +273,19 @@ class Catalog:
                 folder.name, key, f"a part was not what the manifest says when it was read {damage.at}"
             )
         return Published(manifest, key, stored.sha256, beside)
+
+    def _manifest(self, kind: type[M], key: str, version: str, stored: _Stored) -> M:
+        """Return the manifest as its kind; asked for as any kind, those of vectors come as what they are too.
+
+        Raises:
+            Damaged: it is no manifest of that kind.
+        """
+        as_kind: type[Manifest] = kind
+        if kind is Manifest and PurePosixPath(key).parts[0] == VectorManifest.ROOT:
+            as_kind = VectorManifest
+        if (key, version, as_kind) not in self._manifests:
+            self._manifests[key, version, as_kind] = as_kind.from_document(stored.document, where=key)
+        return cast(M, self._manifests[key, version, as_kind])
 
     def _document(self, key: str, version: str) -> _Stored | DamagedBackup:
         if (key, version) not in self._read:
