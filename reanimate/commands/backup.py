@@ -1,18 +1,16 @@
 """`reanimate backup …`: take, list and show backups."""
 
-from datetime import datetime
 from typing import Annotated, Any
 
 import typer
 from rich.markup import escape
 from rich.table import Table
 
-from reanimate.backups.catalog import Catalog, DamagedBackup, Listing
+from reanimate.backups.catalog import Catalog
 from reanimate.backups.manifest import VectorManifest
 from reanimate.backups.repositories import named, open_repositories
 from reanimate.bootstrap import open_services
-from reanimate.clock import utcnow
-from reanimate.commands import keeping, storing
+from reanimate.commands import keeping, points, storing
 from reanimate.commands.output import JsonFlag, err, fail, out, print_json, run
 from reanimate.commands.postgres_backup import app as postgres
 from reanimate.commands.progress import Report, progress_bars
@@ -25,6 +23,7 @@ __all__ = ["app"]
 app = typer.Typer(help="Backups: run, list, show, copy, verify, keep and delete them.", no_args_is_help=True)
 keeping.add_to(app)
 storing.add_to(app)
+points.add_to(app)
 app.add_typer(postgres, name="postgres")
 
 
@@ -58,36 +57,6 @@ async def _run(
         name = target or services.settings.vector.primary.name
         manifest = await back_up(services, collection, target=name, trigger="command", on_progress=report)
         return manifest, await seed_replicas(services, manifest, on_progress=report) if copy else {}
-
-
-@app.command("list")
-def list_backups(
-    collection: Annotated[str | None, typer.Argument(help="Only those of this collection or alias.")] = None,
-    json: JsonFlag = False,
-) -> None:
-    """List published backups, newest first."""
-    listing = _listing(collection)
-    if json:
-        print_json([*map(_row, listing.manifests), *map(_damaged_row, listing.damaged)])
-        return
-    if not listing.manifests and not listing.damaged:
-        err.print("No backup" + (f" of {escape(collection)}" if collection else "") + " has been published.")
-        return
-    now = utcnow()
-    table = Table("id", "collection", "aliases", "taken (UTC)", "age", "points", "size", box=None, pad_edge=False)
-    for manifest in listing.manifests:
-        table.add_row(
-            manifest.id,
-            escape(manifest.collection),
-            escape(", ".join(manifest.aliases)) or "–",
-            f"{manifest.taken_at:%Y-%m-%d %H:%M:%S}",
-            _age(now, manifest.taken_at),
-            str(manifest.exact_count) if manifest.exact_count else "[yellow]0, empty[/]",
-            _megabytes(manifest.size_bytes),
-        )
-    for damaged in listing.damaged:
-        table.add_row(damaged.id, f"[red]damaged:[/] {escape(damaged.reason)}")
-    out.print(table)
 
 
 @app.command("show")
@@ -132,13 +101,6 @@ def _catalog() -> Catalog:
     return named(open_repositories(load_settings()), None).catalog
 
 
-def _listing(collection: str | None) -> Listing:
-    try:
-        return _catalog().listing(collection)
-    except ReanimateError as error:
-        raise fail(error) from None
-
-
 def _row(manifest: VectorManifest) -> dict[str, Any]:
     return {
         "id": manifest.id,
@@ -154,14 +116,5 @@ def _row(manifest: VectorManifest) -> dict[str, Any]:
     }
 
 
-def _damaged_row(damaged: DamagedBackup) -> dict[str, Any]:
-    return {"id": damaged.id, "state": "damaged", "reason": damaged.reason, "key": damaged.key}
-
-
 def _megabytes(size: int) -> str:
     return f"{size / 1e6:.1f} MB"
-
-
-def _age(now: datetime, then: datetime) -> str:
-    hours = (now - then).total_seconds() / 3600
-    return f"{hours / 24:.1f} d" if hours >= 48 else f"{hours:.1f} h" if hours >= 1 else f"{hours * 60:.0f} min"

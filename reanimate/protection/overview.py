@@ -140,8 +140,7 @@ async def overview(
 
 
 def _answers(thing: Protected, name: str) -> bool:
-    names = {thing.subject, *(one for point in thing.points for one in point.names)}
-    return name in names or thing_of(thing.kind, name) == thing.subject
+    return thing_of(thing.kind, name) == thing.subject or any(point.answers_to(name) for point in thing.points)
 
 
 Thing = tuple[str, str]

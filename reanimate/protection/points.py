@@ -61,6 +61,10 @@ class RecoveryPoint:
     def full(self) -> bool:
         return self.base is None
 
+    def answers_to(self, name: str) -> bool:
+        """Say whether somebody who asks for `name` means it."""
+        return name in self.names or thing_of(self.kind, name) == self.subject
+
     @property
     def usable(self) -> bool:
         return self.deleted_until is None and self.proof not in ("damaged", "failed")

@@ -14,9 +14,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from reanimate.clock import utcnow
-from reanimate.db.tables import Backup, Delivery, Hold, Incident
+from reanimate.config import Settings
+from reanimate.db.tables import Delivery, Hold, Incident
 from reanimate.incidents.lifecycle import OPEN_STATES
 from reanimate.orchestrator.presence import count_responders
+from reanimate.protection.figures import ProtectionFigures, protection_figures
 
 __all__ = ["Metrics", "metrics"]
 
@@ -25,13 +27,24 @@ log = logging.getLogger(__name__)
 _PATIENCE_S = 2.0
 _BUCKETS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 
+_PROTECTION = {
+    "age_s": ("reanimate_backup_age_seconds", "How long ago the newest published backup began."),
+    "took_s": ("reanimate_backup_duration_seconds", "How long the newest published backup took."),
+    "size_bytes": ("reanimate_backup_size_bytes", "Bytes of the newest published backup, as the server made them."),
+    "late": ("reanimate_recovery_point_objective_exceeded", "1 when the newest backup is older than it may be."),
+    "proof_age_s": ("reanimate_proof_age_seconds", "How long ago a backup was last proven."),
+    "proof_took_s": ("reanimate_proof_duration_seconds", "How long the last proof that passed took."),
+    "refuted": ("reanimate_proof_failed", "1 when the newest proof found its backup wrong."),
+}
+"""By figure of `ProtectionFigures`: name and meaning. Each has labels `kind` and `subject`."""
+
 
 @dataclass(frozen=True)
 class _Facts:
     """What the record said."""
 
     incidents: Sequence[Any]
-    backups: Sequence[Any]
+    protection: Sequence[ProtectionFigures]
     holds: int
     waiting: int
     responders: int
@@ -64,19 +77,20 @@ class Metrics:
         self._holds = self._gauge("reanimate_holds_open", "Holds in force.")
         self._responders = self._gauge("reanimate_responders", "Responders that are alive.")
         self._incidents = self._gauge("reanimate_incidents_open", "Incidents that have not ended.", "severity", "state")
-        self._backup_age = self._gauge(
-            "reanimate_backup_age_seconds", "Age of the newest published backup of each collection.", "subject"
-        )
+        self._protection = {
+            figure: self._gauge(f"reanimate_{name}", text, "kind", "subject")
+            for figure, (name, text) in _PROTECTION.items()
+        }
 
     def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
         return Gauge(name, text, labels, registry=self._registry)
 
-    async def exposition(self, sessions: async_sessionmaker[AsyncSession], spooled: int) -> bytes:
+    async def exposition(self, sessions: async_sessionmaker[AsyncSession], settings: Settings, spooled: int) -> bytes:
         """Return everything in Prometheus' text format. Without the record, its figures are left out, not zero."""
         facts: _Facts | None = None
         try:
             async with asyncio.timeout(_PATIENCE_S), sessions() as session:
-                facts = await _facts(session)
+                facts = await _facts(session, settings)
         except (SQLAlchemyError, OSError, TimeoutError) as error:
             log.warning("metrics without the record, which does not answer: %s", type(error).__name__)
         self._take(facts, spooled)
@@ -86,7 +100,8 @@ class Metrics:
         self._spooled.set(spooled)
         self._record_up.set(facts is not None)
         self._incidents.clear()
-        self._backup_age.clear()
+        for gauge in self._protection.values():
+            gauge.clear()
         if facts is None:
             self._holds.set(float("nan"))
             self._waiting.set(float("nan"))
@@ -97,29 +112,27 @@ class Metrics:
         self._responders.set(facts.responders)
         for severity, state, count in facts.incidents:
             self._incidents.labels(severity or "unknown", state).set(count)
-        now = utcnow()
-        for subject, ended_at in facts.backups:
-            self._backup_age.labels(subject).set((now - ended_at).total_seconds())
+        for thing in facts.protection:
+            for figure, gauge in self._protection.items():
+                if (value := getattr(thing, figure)) is not None:
+                    gauge.labels(thing.kind, thing.subject).set(value)
 
 
-async def _facts(session: AsyncSession) -> _Facts:
+async def _facts(session: AsyncSession, settings: Settings) -> _Facts:
     incidents = await session.execute(
         select(Incident.severity, Incident.state, func.count())
         .where(Incident.state.in_(sorted(OPEN_STATES)))
         .group_by(Incident.severity, Incident.state)
     )
-    backups = await session.execute(
-        select(Backup.subject, func.max(Backup.ended_at))
-        .where(Backup.state == "published", Backup.ended_at.is_not(None))
-        .group_by(Backup.subject)
-    )
     holds = await session.scalar(select(func.count()).select_from(Hold).where(Hold.lifted_at.is_(None)))
     waiting = await session.scalar(select(func.count()).select_from(Delivery).where(Delivery.state == "stored"))
-    return _Facts(incidents.all(), backups.all(), holds or 0, waiting or 0, await count_responders(session))
+    protection = await protection_figures(session, settings, now=utcnow())
+    return _Facts(incidents.all(), protection, holds or 0, waiting or 0, await count_responders(session))
 
 
 async def metrics(request: Request) -> Response:
     """Answer a scrape."""
     state = request.app.state
-    body = await state.metrics.exposition(state.services.sessions, await state.inbox.waiting_on_disk())
+    services = state.services
+    body = await state.metrics.exposition(services.sessions, services.settings, await state.inbox.waiting_on_disk())
     return Response(body, media_type=CONTENT_TYPE_LATEST)

@@ -9,6 +9,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from protection_story import failed_night, removed_backup
 from sqlalchemy import func, select, text, update
 from web_home import ALERTS, Web, basic, captured, event, settings, web
 
@@ -439,6 +440,9 @@ async def test_metrics__counted_and_asked(intake: Web) -> None:
     await intake.http.post("/alerts/made-up-by-a-stranger", content=b"")
     await intake.fold()
     await intake.post("alertmanager", captured("firing"))
+    async with intake.services.sessions.begin() as session:
+        removed_backup(session, utcnow() - timedelta(hours=2))
+        failed_night(session, utcnow())
     found = (await intake.http.get("/metrics")).text
     for line in (
         'reanimate_alert_deliveries_total{outcome="stored",source="cloudevents"} 1.0',
@@ -451,6 +455,13 @@ async def test_metrics__counted_and_asked(intake: Web) -> None:
         "reanimate_deliveries_spooled 0.0",
         "reanimate_holds_open 0.0",
         "reanimate_record_up 1.0",
+        'reanimate_recovery_point_objective_exceeded{kind="vector",subject="kb"} 1.0',
+        'reanimate_backup_duration_seconds{kind="vector",subject="kb"} 4.0',
+        'reanimate_backup_size_bytes{kind="vector",subject="kb"} 1.5e+08',
+        'reanimate_proof_duration_seconds{kind="vector",subject="kb"} 3.0',
+        'reanimate_proof_failed{kind="vector",subject="kb"} 0.0',
+        'reanimate_backup_age_seconds{kind="vector",subject="kb"} 72',
+        'reanimate_proof_age_seconds{kind="vector",subject="kb"} 65',
     ):
         assert line in found, found
     assert "stranger" not in found

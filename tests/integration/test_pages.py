@@ -167,7 +167,7 @@ async def test_backups__how_it_stands(web: httpx.AsyncClient) -> None:
         "20 min",
         "objective 1 h",
         "101,280 points",
-        "changes<span",
+        "changes on <code",
         "pinned",
         "held",
         "to be had back until",
