@@ -20,7 +20,7 @@ from reanimate.backups.catalog import MANIFEST, ROOTS, Catalog
 from reanimate.backups.manifest import Manifest, Part
 from reanimate.backups.marks import Mark
 from reanimate.backups.published import Published
-from reanimate.backups.transport import hash_object, object_ranges, object_size, put_stream
+from reanimate.backups.transport import hash_object, object_ranges, object_size, put_stream, sweep_staging
 from reanimate.backups.use import in_use
 from reanimate.clock import utcnow
 from reanimate.errors import Damaged, NotFound, ReanimateError, Refused
@@ -206,6 +206,7 @@ async def sweep_copies(target: Catalog, now: datetime, *, keep: Collection[str] 
     Raises:
         Unreachable, Refused: the repository could not be read or written.
     """
+    await asyncio.to_thread(sweep_staging, target.store, now - ABANDONED_AFTER)
     swept = []
     for root in ROOTS:
         keys = await asyncio.to_thread(target.keys, root)

@@ -6,6 +6,7 @@ checked on the way out before anybody may use the file.
 
 import asyncio
 import hashlib
+import os
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ __all__ = ["Identity", "Kind", "Packed", "Progress", "Recipient", "fetch_packed"
 Progress = Callable[[int, int], None]
 
 _CHUNK = 1 << 20
+_EMPTY = bytes(_CHUNK)
 _STEPS = ("zstd", "age")
 _KEYS = "set backups.identities to the files with the keys that it was encrypted to"
 _OTHER = "this backup is damaged; restore from another"
@@ -217,9 +219,13 @@ def _write(into: Path, chunks: Iterator[Chunk], size: int, stop: Stop) -> None:
                 left -= len(chunk)
                 if left < 0:
                     return  # the hash of what came says the rest
+                if chunk == _EMPTY:
+                    file.seek(len(chunk), os.SEEK_CUR)  # a hole, as it most likely was
+                    continue
                 view = memoryview(chunk)
                 while view:
                     view = view[file.write(view) :]
+            file.truncate(size - left)
     except OSError as error:
         raise ConfigInvalid(f"writing {into}: {error.strerror}", hint="make room or mend its folder") from error
 

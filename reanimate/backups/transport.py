@@ -5,8 +5,8 @@ import os
 import re
 import time
 from collections.abc import Callable, Generator, Iterator
-from contextlib import closing
-from datetime import timedelta
+from contextlib import closing, suppress
+from datetime import datetime, timedelta
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -19,7 +19,16 @@ from obstore.store import LocalStore, ObjectStore, S3Store
 from reanimate.backups.belts import Chunk, ahead, in_order
 from reanimate.errors import ConfigInvalid, Damaged, NotFound, ReanimateError, Refused, Unreachable
 
-__all__ = ["delete_object", "hash_object", "object_ranges", "object_size", "put_stream", "sync_object", "told"]
+__all__ = [
+    "delete_object",
+    "hash_object",
+    "object_ranges",
+    "object_size",
+    "put_stream",
+    "sweep_staging",
+    "sync_object",
+    "told",
+]
 
 _PART_BYTES = 8 << 20
 _MOST_PARTS = 9_000
@@ -30,6 +39,7 @@ _ATTEMPTS = 4
 _FIRST_WAIT_S = 0.2
 _NO_BULK: set[str] = set()
 """Servers that know no deletion of several objects at once, which is what a deletion asks for."""
+_STAGED = re.compile(r"#\d+$")
 _PREAMBLE = re.compile(r"^Generic \w+ error: (Error performing list request: )?(Error performing .*? - )?")
 
 
@@ -174,6 +184,23 @@ def _delete_alone(store: S3Store, key: str) -> None:
         raise Unreachable(f"deleting {key}: {error!r}", hint="see whether the store is reachable") from None
     if answer.is_error and answer.status_code != httpx.codes.NOT_FOUND:
         raise Unreachable(f"deleting {key}: the store answered {answer.status_code}")
+
+
+def sweep_staging(store: ObjectStore, before: datetime, under: str = "") -> list[str]:
+    """Remove what killed uploads into a folder left, if it is that old, and return its keys.
+
+    Such files are no objects: no listing shows them. (A bucket keeps the parts of cut uploads likewise out of sight;
+    there a lifecycle rule of the bucket removes them.)
+    """
+    if not isinstance(store, LocalStore) or store.prefix is None:
+        return []
+    root, swept = Path(store.prefix), []
+    for path in (root / under).rglob("*#*"):
+        with suppress(OSError):  # it was finished or removed meanwhile
+            if _STAGED.search(path.name) and path.is_file() and path.stat().st_mtime < before.timestamp():
+                path.unlink()
+                swept.append(str(path.relative_to(root)))
+    return swept
 
 
 def told(error: BaseException, doing: str) -> ReanimateError:

@@ -1,5 +1,6 @@
 """What a backup leaves behind when it is cut: noted while it runs, swept up by a later one of the same collection."""
 
+import asyncio
 import json
 import logging
 import re
@@ -13,6 +14,7 @@ from obstore.exceptions import BaseError
 
 from reanimate.backups.blobs import ObjectStore, read_object, remove_objects
 from reanimate.backups.catalog import MANIFEST, Catalog, backup_prefix
+from reanimate.backups.transport import sweep_staging
 from reanimate.clock import utcnow
 from reanimate.errors import NotFound, ReanimateError, Unreachable
 from reanimate.vector.server import VectorServer
@@ -102,6 +104,7 @@ async def sweep(server: VectorServer, catalog: Catalog, collection: str, now: da
         for key in keys:
             if PurePosixPath(key).name == NOTE and await _sweep_one(server, catalog, key, keys, now):
                 swept.append(PurePosixPath(key).parent.name)
+        await asyncio.to_thread(sweep_staging, catalog.store, now - ABANDONED_AFTER)
     except (ReanimateError, ValueError, KeyError, TypeError) as error:
         log.warning("sweeping up after abandoned backups of %s: %s", collection, error)
     return swept
@@ -123,6 +126,7 @@ async def _sweep_one(server: VectorServer, catalog: Catalog, key: str, keys: lis
     folder = str(PurePosixPath(key).parent)
     published = f"{folder}/{MANIFEST}" in keys
     crumbs = [] if published else [other for other in keys if other.startswith(f"{folder}/") and other != key]
+    await asyncio.to_thread(sweep_staging, catalog.store, utcnow(), folder)
     await remove_objects(catalog.store, [*crumbs, key])
     return True
 
