@@ -1,6 +1,6 @@
 """Is a restored collection what was backed up? Counts prove little; hashes of points and known answers decide."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
@@ -8,7 +8,7 @@ from typing import Any
 from reanimate.backups.checks import Check, failures
 from reanimate.backups.comparison import check_answers, count_points, tally
 from reanimate.backups.hashing import IdsHash
-from reanimate.backups.manifest import VectorManifest
+from reanimate.backups.manifest import GoldenQuery, VectorManifest
 from reanimate.errors import NotFound, VerificationFailed
 from reanimate.vector.config import payload_schema, schema_differences, vector_differences, vector_shapes
 from reanimate.vector.server import Json, VectorServer
@@ -151,7 +151,14 @@ async def _checks_of_points(server: VectorServer, name: str, manifest: VectorMan
     whole = not counted.changed and not counted.missing
     checks.append(Check("sentinels", whole, f"{len(ids)} the same", str(counted)))
     problems = await check_answers(server, name, manifest.golden)
-    for number, (golden, problem) in enumerate(zip(manifest.golden, problems, strict=True), 1):
-        of = f" by {golden.using}" if golden.using else ""
-        checks.append(Check(f"query {number}{of}", problem is None, "the known answer", problem or "the known answer"))
-    return checks
+    return [*checks, *_checks_of_answers(manifest.golden, problems)]
+
+
+def _checks_of_answers(golden: Sequence[GoldenQuery], problems: Sequence[str | None]) -> Iterator[Check]:
+    """Yield one check for each vector that was asked by, with what is wrong with the first answers that are."""
+    for using in dict.fromkeys(query.using for query in golden):
+        answers = [problem for query, problem in zip(golden, problems, strict=True) if query.using == using]
+        wrong = [problem for problem in answers if problem is not None]
+        found = f"{len(answers) - len(wrong)} of {len(answers)}" + (f": {'; '.join(wrong[:3])}" if wrong else "")
+        name = f"known answers by {using}" if using else "known answers"
+        yield Check(name, not wrong, f"{len(answers)} of {len(answers)}", found)

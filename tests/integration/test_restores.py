@@ -207,7 +207,7 @@ async def test_restore__that_is_not_the_backup_is_not_switched_to(primary: Clean
     for changes, check in (
         ({"exact_count": 401}, "count"),
         ({"sentinels": wrong_point}, "sentinels"),
-        ({"golden": [wrong_answer]}, "query 1"),
+        ({"golden": [wrong_answer]}, "known answers"),
     ):
         with pytest.raises(VerificationFailed, match=check):
             await restore_and_switch(primary.server, catalog, manifest.model_copy(update=changes), _new(manifest))
