@@ -4,6 +4,7 @@ One small backup of recorded snapshots of a real server, stored in every form. E
 before any server sees a byte: the listing that plans choose from, or the bringing of a part to this machine.
 """
 
+import asyncio
 import hashlib
 import io
 import json
@@ -24,14 +25,21 @@ from pyrage import x25519
 from sweep_count import SWEEPS, Sweep
 
 from reanimate.backups.catalog import MANIFEST, Catalog, backup_prefix
+from reanimate.backups.comparison import tally
+from reanimate.backups.facts import read_facts
 from reanimate.backups.keyring import Keyring
-from reanimate.backups.manifest import ShardPart, VectorManifest
+from reanimate.backups.liveness import count_warnings, point_warnings
+from reanimate.backups.manifest import Embedding, ShardPart, VectorManifest
 from reanimate.backups.materialise import materialise
 from reanimate.backups.memory import Memory
 from reanimate.backups.packing import Packed, store_packed
+from reanimate.backups.parts import check_part
 from reanimate.backups.published import Published
-from reanimate.errors import Damaged, NotFound
+from reanimate.errors import Damaged, NotFound, Refused
+from reanimate.restores.candidates import Copy, Rules, Wish
+from reanimate.restores.plan import Sight, plan_restore
 from reanimate.vector.archive import ArchiveDamaged, inspect_archive
+from reanimate.vector.server import ServerIdentity
 
 RECORDED = Path(__file__).parent.parent / "recorded" / "qdrant"
 RECORDINGS = Path(__file__).parent.parent / "contracts" / "recordings"
@@ -166,6 +174,14 @@ def _flip(content: bytes, at: int) -> bytes:
     return bytes(changed)
 
 
+def _changed(content: bytes, offsets: list[int]) -> bytes:
+    """Do what was done to the snapshots that a real server was given: 64 bytes XOR 0x55 at each offset."""
+    changed = bytearray(content)
+    for at in offsets:
+        changed[at : at + 64] = bytes(byte ^ 0x55 for byte in changed[at : at + 64])
+    return bytes(changed)
+
+
 # -- where in a snapshot -----------------------------------------------------------------------------------------------
 
 _HEADER_FIELDS = {"name": 2, "size": 130, "checksum": 150, "type": 156, "holes": 400}
@@ -280,12 +296,8 @@ async def test_damage__that_a_real_server_takes(tmp_path: Path, sweep: Sweep) ->
         stored = Stored(catalog, backup, tmp_path)
         (part,) = stored.parts
         for case in CORRUPTIONS:
-            changed = bytearray(whole)
-            for offset in case["offsets"]:
-                changed[offset : offset + case["bytes"]] = bytes(
-                    byte ^ 0x55 for byte in changed[offset : offset + case["bytes"]]
-                )
-            content = bytes(changed) if form == "raw" else zstandard.compress(bytes(changed))
+            content = _changed(whole, case["offsets"])
+            content = content if form == "raw" else zstandard.compress(content)
             taken += case["server"]["upload_status"] == 200
             wrong = ", and it answers wrongly" if case["server"]["wrong_answer"] else ""
             kind = (
@@ -467,8 +479,85 @@ async def test_snapshot__of_another_kind_with_right_checksums(tmp_path: Path, sw
         sweep.count("right checksums of the wrong thing", what, found=found)
 
 
+def test_plan__for_the_wrong_collection_or_model(sweep: Sweep) -> None:
+    """What is right and of something else is chosen by no plan: another collection, another embedding model."""
+    here = ServerIdentity("qdrant - vector search engine", "1.18.3")
+    docs = manifest(collection="docs", embedding=Embedding(model="small", dimension=2))
+    for what, asked, models in (
+        ("another collection", "other", {}),
+        ("a longer name", "docs-2", {}),
+        ("another model", "docs", {"docs": "large"}),
+        ("another model by glob", "docs", {"d*": "large"}),
+    ):
+        for wish in (Wish(asked), Wish(asked, backup_id=docs.id)):
+            copies = [Copy("local", docs)] if docs.answers_to(asked) else []
+            try:
+                plan_restore(copies, wish, Rules(here, TAKEN, models=models), Sight("primary"))
+            except (NotFound, Refused):
+                found = True
+            else:
+                found = False
+            sweep.count("a wrong collection or model", what, found=found)
+    right = plan_restore([Copy("local", docs)], Wish("docs"), Rules(here, TAKEN, models={"docs": "small"}), Sight("x"))
+    assert right.backup_id == docs.id
+
+
+# -- wrong bytes that the server itself hands out, with a right checksum -----------------------------------------------
+
+_CHANGES_POINTS = (
+    "vector_storage/chunk_0.mmap",
+    "vector_storage/flags_a.dat",
+    "payload_storage/page_0.dat",
+    "payload_storage/tracker.dat",
+    "mutable_id_tracker.mappings",
+    "segment.json",
+)
+"""The files whose damage changes what points hold. The others are indexes, which a server rebuilds or refuses."""
+
+
+async def test_damaged_snapshot__as_a_server_hands_it_out(tmp_path: Path, sweep: Sweep) -> None:
+    """No checksum is wrong: the engine reads it back, and what it reads is held against the live points."""
+    truth = [json.loads(line) for line in (RECORDED / "docs.points.jsonl").read_text().splitlines()]
+    cases = {case["file"]: case["offsets"] for case in CORRUPTIONS}
+
+    async def found(number: int, name: str) -> bool:
+        file = tmp_path / f"{number}.snapshot"
+        file.write_bytes(_changed(SNAPSHOTS[0], cases.get(name, [])))
+        try:
+            await check_part(file, CONFIG, name)
+            facts = await read_facts(
+                {0: file}, tmp_path / str(number), config=CONFIG, salt="s", sentinels=500, golden=1, timeout_s=120
+            )
+            count_warnings("docs", len(truth), len(truth), facts.count)
+            point_warnings("docs", tally(facts.sentinels, truth), quiet=True)
+        except Damaged:
+            return True
+        return False
+
+    slots = asyncio.Semaphore(2)
+
+    async def one(number: int, name: str) -> bool:
+        async with slots:
+            return await found(number, name)
+
+    names = (*_CHANGES_POINTS, "none of them")
+    for name, it in zip(names, await asyncio.gather(*(one(n, name) for n, name in enumerate(names))), strict=True):
+        if name in cases:
+            sweep.count("wrong bytes from the server itself", name, found=it)
+        else:
+            assert not it, "the undamaged snapshot was refused"
+    for count, what in ((0, "an empty snapshot"), (190, "a point is missing")):
+        try:
+            count_warnings("docs", len(truth), len(truth), count)
+        except Damaged:
+            it = True
+        else:
+            it = False
+        sweep.count("wrong bytes from the server itself", what, found=it)
+
+
 def test_sweep__missed_nothing(sweep: Sweep) -> None:
     """Every damage was found before use. This test comes last; run with all others it has seen them all."""
     assert sweep.missed == []
-    if len(sweep.tried) == 28:
+    if len(sweep.tried) == 30:
         assert sum(sweep.tried.values()) > 6_000
