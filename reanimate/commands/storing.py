@@ -146,6 +146,7 @@ def _rereading(found: Rereading) -> dict[str, Any]:
         "mended": found.mended,
         "unusable": {one.id: one.reason for one in found.unusable},
         "unread": found.unread,
+        "strangers": found.strangers,
     }
 
 
@@ -162,6 +163,8 @@ def _show_rereading(found: Rereading, read_data: bool) -> None:
     verb = "read and hashed" if read_data else "looked at, not read"
     table.add_row("[dim]parts[/]", f"{len(found.reads)} of {found.of}, {_megabytes(size)}, {verb}")
     table.add_row("[dim]damaged[/]", escape(", ".join(found.damaged)) or "none")
+    if found.strangers:
+        table.add_row("[dim]known to no manifest[/]", escape(", ".join(found.strangers)))
     if found.mended:
         table.add_row("[dim]right again[/]", escape(", ".join(found.mended)))
     out.print(table)

@@ -5,6 +5,7 @@ import logging
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import PurePosixPath
 from typing import Literal
 
 from sqlalchemy import delete, select
@@ -12,7 +13,9 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
 from reanimate.backups.catalog import Catalog
+from reanimate.backups.copying import NOTE as COPYING
 from reanimate.backups.manifest import Manifest
+from reanimate.backups.marks import parse_mark
 from reanimate.backups.published import DamagedBackup, Published
 from reanimate.backups.repositories import Repository
 from reanimate.backups.rereading import (
@@ -25,6 +28,7 @@ from reanimate.backups.rereading import (
     read_part,
     stored_parts,
 )
+from reanimate.backups.unfinished import NOTE as UNFINISHED
 from reanimate.clock import utcnow
 from reanimate.db.tables import PartRead as Row
 from reanimate.errors import ReanimateError
@@ -32,6 +36,9 @@ from reanimate.errors import ReanimateError
 __all__ = ["Rereading", "reread"]
 
 log = logging.getLogger(__name__)
+
+_NOTES = {COPYING, UNFINISHED}
+"""What a kill between the last two steps of a backup or a copy leaves beside a manifest until the next sweep."""
 
 Progress = Callable[[str, int, int], None]
 Scope = Literal["share", "all"] | Collection[str]
@@ -54,6 +61,8 @@ class Rereading:
     """Ids of backups that an earlier reading had found damaged and that are right again."""
     unread: Mapping[str, str]
     """Keys that could not be read now, and why: nothing is known about them."""
+    strangers: tuple[str, ...] = ()
+    """Objects in the folders of these backups that no manifest knows. Nothing ever reads them."""
 
     @property
     def ok(self) -> bool:
@@ -98,6 +107,24 @@ async def reread(
         tuple(damaged),
         tuple(mended),
         unread,
+        await asyncio.to_thread(_strangers, catalog, backups, everything),
+    )
+
+
+def _strangers(
+    catalog: Catalog, backups: Iterable[Published[Manifest]], parts: Iterable[StoredPart]
+) -> tuple[str, ...]:
+    known = {part.key for part in parts} | {backup.key for backup in backups}
+    folders = {backup.folder for backup in backups}
+    roots = sorted({folder.split("/", 1)[0] for folder in folders})
+    return tuple(
+        key
+        for root in roots
+        for key in catalog.keys(root)
+        if str(PurePosixPath(key).parent) in folders
+        and key not in known
+        and PurePosixPath(key).name not in _NOTES
+        and parse_mark(key) is None
     )
 
 

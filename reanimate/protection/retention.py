@@ -13,10 +13,11 @@ from reanimate.backups.catalog import MANIFEST, ROOTS, Catalog, DamagedBackup, P
 from reanimate.backups.deletion import Deletion, deletion_of, mark_deleted, marks_among, remains, remove, take_back
 from reanimate.backups.manifest import Manifest
 from reanimate.backups.marks import Mark
+from reanimate.backups.object_lock import lock_of
 from reanimate.backups.repositories import Repository, named
 from reanimate.backups.retention import Policy, Stored, Verdict, judge_retention
 from reanimate.backups.use import is_in_use
-from reanimate.errors import Busy, Refused
+from reanimate.errors import Busy, ReanimateError, Refused
 from reanimate.protection.keeping import carry_marks
 
 __all__ = ["RULE", "Action", "Outcome", "retain", "retain_everywhere"]
@@ -234,9 +235,18 @@ class _Acting:
         return await self._remove(Verdict(gone, False, reasons), folder)
 
     async def _remove(self, verdict: Verdict, folder: str) -> Outcome:
+        locked = await self._locked(folder)
         if not self.dry_run:
             try:
                 await remove(self.catalog, folder, known=self.survey.manifests, now=self.now)
             except (Busy, Refused) as error:
                 return Outcome(verdict, Action.REFUSED, detail=str(error))
-        return Outcome(verdict, Action.REMOVED)
+        return Outcome(verdict, Action.REMOVED, detail=locked)
+
+    async def _locked(self, folder: str) -> str:
+        """Say what an object lock of the bucket makes of a removal, if it has one."""
+        try:
+            lock = await lock_of(self.catalog.store, f"{folder}/{MANIFEST}")
+        except ReanimateError:
+            return ""  # the removal itself says what is wrong
+        return lock.told if lock and lock.holds(self.now) else ""

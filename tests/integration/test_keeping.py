@@ -134,6 +134,23 @@ async def test_retention__what_the_store_keeps_is_reported(tmp_path: Path, free_
             assert [one.action for one in outcomes] == [Action.KEPT, Action.REMOVED, Action.REMOVED]
 
 
+async def test_retention__in_a_bucket_that_locks_says_what_deleting_does(
+    tmp_path: Path, free_port: Callable[[], int]
+) -> None:
+    """Deleting there hides and frees nothing yet: until when is said, in a dry run too."""
+    with ministack(free_port(), tmp_path / "ministack") as server:
+        at = make_bucket(server, locked_days=30)
+        backups = {"store": at.url, "options": at.options, "retention": SHORT}
+        repositories = open_repositories(Settings(home=tmp_path, backups=backups))  # type: ignore[arg-type]
+        for name, days in (("new", 0.1), ("old", 5)):
+            await publish(repositories["local"], name, days)
+        await retain_everywhere(repositories, zone="UTC", now=utcnow())
+        (outcomes,) = (await retain_everywhere(repositories, zone="UTC", now=utcnow() + timedelta(days=4))).values()
+        assert outcomes[1].action is Action.REMOVED
+        assert "locked by the bucket (COMPLIANCE) until" in outcomes[1].detail
+        assert listed(repositories["local"]) == {"new"}
+
+
 async def test_commands__say_what_they_did(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """For people and for machines; a dry run changes nothing."""
     monkeypatch.setenv("REANIMATE_HOME", str(tmp_path))

@@ -159,12 +159,22 @@ def test_commands__copy_verify_forget(home: Path) -> None:
     assert "read and hashed" in far.stdout
     path = home / "blobs" / newest.key
     path.rename(home / "aside")
-    listed = backup(app, ["backup", "list", "--json"])
-    assert {row["state"] for row in orjson.loads(listed.stdout)} == {"damaged"}
+    missed = backup(app, ["backup", "verify", "--all", "--json"])
+    assert (missed.exit_code, "is gone" in orjson.loads(missed.stdout)["unusable"][newest.manifest.id]) == (1, True)
     assert backup(app, ["backup", "forget", newest.manifest.id]).exit_code == 0
     assert backup(app, ["backup", "forget", newest.manifest.id]).exit_code == 1
     for wrong in ("copy --to far", "copy x --all --to far", "copy x --to no", "verify --share", "verify x --all"):
         assert backup(app, ["backup", *wrong.split()]).exit_code == 1
+
+
+async def test_strangers__are_told_and_used_for_nothing(repository: Repository, tmp_path: Path) -> None:
+    """An object that no manifest names is told; notes of a cut backup and marks are none."""
+    one = await publish_small(repository.catalog, 1, b"x")
+    folder = tmp_path / "blobs" / one.folder
+    for name in ("shard-9.snapshot", "unfinished.json", "copying.json", "pinned-20261123T013000Z-00000000.json"):
+        (folder / name).write_bytes(b"{}")
+    found = await reread(repository, None, "all")
+    assert (found.ok, found.strangers) == (True, (f"{one.folder}/shard-9.snapshot",))
 
 
 async def test_empty_repository__has_nothing_to_read(repository: Repository) -> None:
