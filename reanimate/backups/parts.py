@@ -7,14 +7,19 @@ from reanimate.errors import Damaged
 from reanimate.vector.archive import inspect_archive
 from reanimate.vector.config import Json, vector_shapes
 
-__all__ = ["check_part"]
+__all__ = ["OtherVectors", "check_part"]
+
+
+class OtherVectors(Damaged):
+    """A snapshot of vectors of another size, distance or name than the collection's config says."""
 
 
 async def check_part(file: Path, config: Json, what: str) -> None:
     """Check a shard snapshot against the config of its collection. A server itself compares none of this.
 
     Raises:
-        Damaged: cut, no snapshot, in a format that no current server loads, or with vectors of another shape.
+        OtherVectors: its vectors are of another shape.
+        Damaged: cut, no snapshot, or in a format that no current server loads.
     """
     archive = await asyncio.to_thread(inspect_archive, file)
     if archive.partial:
@@ -27,4 +32,4 @@ async def check_part(file: Path, config: Json, what: str) -> None:
     expected = vector_shapes(config)
     found = {name: (shape["size"], shape["distance"].lower()) for name, shape in archive.vectors.items()}
     if archive.segments and found != expected:
-        raise Damaged(f"{what} holds vectors {found}, and the collection's config says {expected}")
+        raise OtherVectors(f"{what} holds vectors {found}, and the collection's config says {expected}")
