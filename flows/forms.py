@@ -6,6 +6,7 @@ from typing import Annotated
 from pydantic import Field
 
 __all__ = [
+    "BackupId",
     "BackupScope",
     "CollectionName",
     "Component",
@@ -25,6 +26,8 @@ Component = Annotated[
     str,
     Field(pattern=r"^((vector|llm|tool|database):[A-Za-z0-9_.-]{1,60}|unknown)$", examples=["vector:primary"]),
 ]
+
+BackupId = Annotated[str, Field(pattern=r"^\d{8}T\d{6}Z-[A-Za-z0-9_-]{1,60}$")]
 
 CollectionName = Annotated[str, Field(pattern=r"^[^/{}\s]{1,200}$")]
 

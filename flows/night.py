@@ -6,6 +6,7 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 
 from flows.forms import BackupScope, ScheduleName, TargetName
+from flows.prove import proven
 from flows.together import Outcomes, results_of, together
 from tasks.backups import (
     back_up,
@@ -49,6 +50,7 @@ async def night(
         first, *others = await repositories()
         if copies:
             outcomes |= await spread({f"copies in {name}": (copy_to, {"repository": name}) for name in others})
+        outcomes |= await proven()
         outcomes |= await spread(
             {f"share of {name}": (reread_share, {"repository": name}) for name in (first, *others)}
         )

@@ -28,6 +28,7 @@ __all__ = [
     "reread_share",
     "retain_in",
     "seed_replicas",
+    "to_the_log",
 ]
 
 _REPORT_S = 2.0
@@ -55,7 +56,7 @@ async def repositories() -> list[str]:
 @task(name="back up", task_run_name="back up {collection}", **_A_NIGHT)
 async def back_up(collection: str, target: str, partial: bool = False, point: str | None = None) -> str:
     """Take and publish one backup, and return its id."""
-    services, report = await get_services(), _to_the_log(collection)
+    services, report = await get_services(), to_the_log(collection)
     manifest = await protection.back_up(
         services,
         collection,
@@ -71,7 +72,7 @@ async def back_up(collection: str, target: str, partial: bool = False, point: st
 @task(name="back up database", task_run_name="back up database {database}", **_A_NIGHT)
 async def back_up_database(database: str, point: str | None = None) -> str:
     """Dump and publish one database, and return the backup's id."""
-    services, report = await get_services(), _to_the_log(database)
+    services, report = await get_services(), to_the_log(database)
     published = await databases.back_up_database(
         services, database, trigger="flow", recovery_point=point, on_progress=report
     )
@@ -83,7 +84,7 @@ async def seed_replicas(backup_id: str) -> dict[str, str]:
     """Load a backup into every replica and verify it there; return the names of the copies."""
     services = await get_services()
     manifest = await asyncio.to_thread(services.catalog.get, backup_id)
-    return await protection.seed_replicas(services, manifest, on_progress=_to_the_log(manifest.collection))
+    return await protection.seed_replicas(services, manifest, on_progress=to_the_log(manifest.collection))
 
 
 @task(name="copy", task_run_name="copy to {repository}", **_A_NIGHT)
@@ -100,7 +101,7 @@ async def copy_to(repository: str) -> list[str]:
         await asyncio.to_thread(due_for_copying, first, other, utcnow()),
         to=repository,
         parallel=services.settings.backups.parallel,
-        on_progress=_to_the_log("copy"),
+        on_progress=to_the_log("copy"),
     )
     if came.failed:
         why = "; ".join(f"{name}: {reason}" for name, reason in came.failed.items())
@@ -121,7 +122,7 @@ async def reread_share(repository: str) -> int:
         services.sessions,
         "share",
         parallel=services.settings.backups.parallel,
-        on_progress=_to_the_log(repository),
+        on_progress=to_the_log(repository),
     )
     if not found.ok:
         bad = [*found.damaged, *found.unread, *(one.id for one in found.unusable)]
@@ -146,7 +147,7 @@ async def retain_in(repository: str, dry_run: bool = False) -> dict[str, int]:
     return counts
 
 
-def _to_the_log(what: str) -> Callable[[str, int, int], None]:
+def to_the_log(what: str) -> Callable[[str, int, int], None]:
     """Return a reporter that writes to the run's log every two seconds at most, and at the end of each stage."""
     logger, last = get_run_logger(), [0.0]
 

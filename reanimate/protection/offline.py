@@ -9,13 +9,13 @@ from reanimate.backups.catalog import Published
 from reanimate.backups.manifest import VectorManifest, base_name
 from reanimate.backups.repositories import named as repository_named
 from reanimate.bootstrap import Services
-from reanimate.errors import NotFound, ReanimateError
+from reanimate.errors import NotFound, ReanimateError, VerificationFailed
 from reanimate.protection.locks import Purpose, Thing, exclusively
 from reanimate.restores.offline import Refreshed, refresh
 from reanimate.restores.restore import Progress
 from reanimate.vector.held import HeldCopy, held_copies
 
-__all__ = ["Attempt", "Standby", "look_at_standbys", "newest_proven", "refresh_standbys"]
+__all__ = ["Attempt", "Standby", "look_at_standbys", "newest_proven", "refresh_standbys", "require_served"]
 
 log = logging.getLogger(__name__)
 
@@ -89,6 +89,9 @@ async def refresh_standbys(
         NotFound: no such backup or repository, or nothing that was asked for is proven.
         Unreachable: the repository could not be read.
     """
+    standbys = [target.name for target in services.settings.vector.offline_standbys]
+    if not standbys:
+        return []
     place = repository_named(services.repositories, repository)
     if backup_id is not None:
         chosen = [await asyncio.to_thread(place.catalog.find, backup_id, VectorManifest)]
@@ -103,10 +106,20 @@ async def refresh_standbys(
                 f"no backup{of} in {place.name} is proven, and an offline standby takes no other by itself",
                 hint="`reanimate prove` proves them; `reanimate offline refresh --backup ID` takes one as it is",
             )
-    standbys = [target.name for target in services.settings.vector.offline_standbys]
     return [
         await _attempt(services, standby, place.name, backup, on_progress) for standby in standbys for backup in chosen
     ]
+
+
+def require_served(attempts: Sequence[Attempt]) -> list[str]:
+    """Say in a line each what is served.
+
+    Raises:
+        VerificationFailed: some standby keeps what it holds; the message says which, and why.
+    """
+    if problems := [f"{one.standby}, {one.collection}: {one.problem}" for one in attempts if one.problem]:
+        raise VerificationFailed(f"what was served is served: {'; '.join(problems)}")
+    return [f"{one.standby}: {one.backup_id}" for one in attempts]
 
 
 async def _attempt(

@@ -22,14 +22,14 @@ from reanimate.dumps.databases import scratch_login
 from reanimate.dumps.manifest import PostgresManifest
 from reanimate.dumps.programs import find_programs
 from reanimate.dumps.proof import prove_dump
-from reanimate.errors import Damaged, NotFound, ReanimateError
+from reanimate.errors import Damaged, NotFound, ReanimateError, ServerFailed, VerificationFailed
 from reanimate.proofs import record
 from reanimate.proofs.due import Due, due_proofs
 from reanimate.proofs.loading import BadPart
 from reanimate.proofs.proof import Progress, Proof, new_proof_id, prove_collection, proving
 from reanimate.proofs.scratch import Scratch
 
-__all__ = ["ToProve", "newest_of", "one_to_prove", "proofs_due", "prove", "prove_all"]
+__all__ = ["ToProve", "newest_of", "one_to_prove", "proofs_due", "prove", "prove_all", "require_passed"]
 
 log = logging.getLogger(__name__)
 
@@ -160,6 +160,20 @@ async def prove(services: Services, each: ToProve, *, trigger: str, on_progress:
     if proof.outcome == "failed":
         log.error("backup %s is not right: %s", backup.manifest.id, proof.failed_checks)
     return proof
+
+
+def require_passed(proof: Proof) -> str:
+    """Say in a line how a proof ended.
+
+    Raises:
+        VerificationFailed: the backup is not right.
+        ServerFailed: nothing is known; it may be tried again.
+    """
+    if proof.outcome == "failed":
+        raise VerificationFailed(f"backup {proof.backup_id} is not right: {proof.failed_checks}")
+    if proof.outcome == "error":
+        raise ServerFailed(f"backup {proof.backup_id} could not be proven: {proof.error}")
+    return f"{proof.backup_id}: {len(proof.checks)} checks passed in {proof.took_s:.1f} s on {proof.target}"
 
 
 async def _checks(

@@ -148,7 +148,7 @@ def _judged(one: Protected, objectives: Objectives, since: datetime, now: dateti
                     _UNPROVEN,
                     proof_due,
                     f"no backup of {one.name} has a valid proof: it {what}",
-                    f"`reanimate prove --collection {one.name}` restores the newest to scratch and says what is wrong",
+                    f"`reanimate prove {one.name}` restores the newest to scratch and says what is wrong",
                 )
             )
     return alarms
