@@ -10,7 +10,7 @@ from reanimate.backups.checks import Check
 from reanimate.backups.comparison import ask_all
 from reanimate.backups.hashing import IdsHash
 from reanimate.backups.manifest import VectorManifest
-from reanimate.errors import Refused, ServerFailed
+from reanimate.errors import NotFound, Refused, ServerFailed
 from reanimate.proofs.judging import (
     aliases_check,
     description_checks,
@@ -66,8 +66,21 @@ async def _try_aliases(server: VectorServer, name: str, aliases: dict[str, str])
     except Refused as error:
         return Check("aliases", False, ", ".join(wanted), str(error)), name
     pointing = await server.aliases()
-    leading = [alias for alias, on_server in aliases.items() if pointing.get(on_server) == name]
+    leading = [
+        alias
+        for alias, on_server in aliases.items()
+        if pointing.get(on_server) == name and await _is_reached(server, on_server)
+    ]
     return aliases_check(wanted, leading), aliases[leading[0]] if leading else name
+
+
+async def _is_reached(server: VectorServer, alias: str) -> bool:
+    """Say whether a request by that name finds anything: not every name that an alias may have can be asked for."""
+    try:
+        await server.info(alias)
+    except (NotFound, Refused):
+        return False
+    return True
 
 
 async def _ids_of(server: VectorServer, name: str) -> tuple[int, IdsHash]:

@@ -29,6 +29,7 @@ def test_deployments__every_entrypoint_imports() -> None:
         "night/everything",
         "backup/collections",
         "retain/repositories",
+        "prove/proofs",
         "keep-config/versions",
     ]
 
