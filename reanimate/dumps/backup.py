@@ -1,33 +1,37 @@
 """Take a backup of a database: dumped in one snapshot, checked, packed, stored, published last."""
 
+import asyncio
 import json
 import logging
 from datetime import datetime, timedelta
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 import obstore
 from obstore.exceptions import BaseError
+from pydantic import TypeAdapter, ValidationError
 
 from reanimate import __version__
 from reanimate.backups.blobs import ObjectStore, read_object, remove_objects
 from reanimate.backups.catalog import MANIFEST, Catalog, Published, backup_prefix, new_backup_id
-from reanimate.backups.manifest import Server
+from reanimate.backups.manifest import Part, Server
 from reanimate.backups.scratch import scratch_folder
 from reanimate.backups.stored_parts import store_part
 from reanimate.backups.unfinished import ABANDONED_AFTER, NOTE
 from reanimate.clock import utcnow
 from reanimate.dumps.dump import HASH_LIMIT, Dumped, Progress, dump_database
+from reanimate.dumps.facts import DatabaseFacts, SettingOf
 from reanimate.dumps.login import Login
-from reanimate.dumps.manifest import PostgresManifest
+from reanimate.dumps.manifest import DUMP, SETTINGS, PostgresManifest
 from reanimate.dumps.programs import Programs
 from reanimate.errors import Damaged, ReanimateError, Unreachable
 
-__all__ = ["ROOT", "sweep_unfinished", "take_dump"]
+__all__ = ["ROOT", "sweep_unfinished", "take_dump", "with_settings"]
 
 log = logging.getLogger(__name__)
 
 ROOT = "dumps"
-DUMP = "database.dump"
+
+_SETTINGS = TypeAdapter(list[SettingOf])
 
 
 async def take_dump(
@@ -59,6 +63,7 @@ async def take_dump(
             dumped = await dump_database(login, scratch / DUMP, found, hash_limit=hash_limit, on_progress=on_progress)
             report = (lambda done, total: on_progress("store", done, total)) if on_progress else None
             part = await store_part(catalog, f"{prefix}/{DUMP}", dumped.file, "rows", on_progress=report)
+            apart = await _store_settings(catalog, f"{prefix}/{SETTINGS}", scratch / SETTINGS, dumped.facts)
         if part.sha256 != dumped.sha256:
             raise Damaged(
                 f"storing {part.blob}: the dump changed on this machine's disk ({dumped.sha256} became {part.sha256})"
@@ -70,19 +75,46 @@ async def take_dump(
                 target=login.where,
                 taken_at=dumped.taken_at,
                 tool_version=__version__,
-                parts=(part,),
+                parts=(part, *apart),
                 recovery_point=recovery_point,
                 warnings=_warnings(dumped),
                 server=Server(title="PostgreSQL", version=dumped.facts.server_version),
                 made_by=dumped.made_by,
-                facts=dumped.facts,
+                facts=_without_settings(dumped.facts),
             )
         )
     except BaseException:
-        await _forget(catalog.store, [f"{prefix}/{DUMP}", note])
+        await _forget(catalog.store, [f"{prefix}/{DUMP}", f"{prefix}/{SETTINGS}", note])
         raise
     await _forget(catalog.store, [note])
     return published
+
+
+async def _store_settings(catalog: Catalog, key: str, file: Path, facts: DatabaseFacts) -> list[Part]:
+    """Store what ALTER DATABASE … SET has set as a part of its own, encrypted as parts are, if there is any."""
+    if not facts.properties.settings:
+        return []
+    content = _SETTINGS.dump_json(facts.properties.settings)
+    await asyncio.to_thread(file.write_bytes, content)
+    return [await store_part(catalog, key, file, "text")]
+
+
+def _without_settings(facts: DatabaseFacts) -> DatabaseFacts:
+    """Return the facts fit for a manifest that anybody may read."""
+    return facts.model_copy(update={"properties": facts.properties.model_copy(update={"settings": []})})
+
+
+def with_settings(facts: DatabaseFacts, content: bytes) -> DatabaseFacts:
+    """Return the facts with the settings of the part apart.
+
+    Raises:
+        Damaged: it cannot be read.
+    """
+    try:
+        settings = _SETTINGS.validate_json(content)
+    except ValidationError as error:
+        raise Damaged(f"the settings of a backup cannot be read: {error.errors()[0]['msg']}") from None
+    return facts.model_copy(update={"properties": facts.properties.model_copy(update={"settings": settings})})
 
 
 def _warnings(dumped: Dumped) -> list[str]:

@@ -79,7 +79,8 @@ _LARGE_OBJECTS = """
 
 async def prepare(connection: AsyncConnection) -> None:
     """Give a session the settings under which rows have one text."""
-    for statement in _PREPARE:
+    newer = ["SET transaction_timeout = 0"] if connection.info.server_version >= 170000 else []
+    for statement in (*_PREPARE, *newer):
         await connection.execute(statement.encode())
 
 

@@ -67,7 +67,7 @@ class Extension(_Fact):
 
 
 class Role(_Fact):
-    """A role that the dump names: as owner, in grants, in row-level policies."""
+    """A role that the dump names: as owner, in grants, in row-level policies or user mappings."""
 
     name: str
     owns: bool

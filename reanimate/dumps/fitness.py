@@ -50,7 +50,7 @@ async def look_at_server(connection: AsyncConnection, facts: DatabaseFacts, *, d
     missing = [role for role in facts.roles if role.name not in known]
     if policies := [role.name for role in missing if role.policies]:
         raise Refused(
-            f"restoring database {database!r}: row-level policies name the role {', '.join(policies)}, "
+            f"restoring database {database!r}: policies or user mappings name the role {', '.join(policies)}, "
             "which the server does not have",
             hint="create the role, or restore with --create-roles",
         )

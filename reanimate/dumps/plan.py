@@ -105,6 +105,8 @@ def plan_database_restore(
         if entry.manifest.subject != name and entry.manifest.id != backup_id:
             continue
         reason = _why_not(entry, live, name, backup_id, at, newest_proven=newest_proven)
+        if reason is None and chosen is None and backup_id is None:
+            reason = _empty(entry, published, live, name, at)
         if reason is None and chosen is None:
             chosen = entry
         elif entry.manifest.id == backup_id:
@@ -170,6 +172,23 @@ def _why_not(
     proof = entry.last_proof
     if proof is not None and proof.what == "proof-failed":
         return f"its proof failed {proof.at:%Y-%m-%d %H:%M} UTC; name it by its id if you want it all the same"
+    return None
+
+
+def _empty(
+    entry: Published[PostgresManifest],
+    published: Sequence[Published[PostgresManifest]],
+    live: Live,
+    name: str,
+    at: datetime | None,
+) -> str | None:
+    """Say that it holds no row while another that could be taken does: a database that was emptied, then backed up."""
+    fuller = any(
+        other.manifest.facts.rows and _why_not(other, live, name, None, at, newest_proven=False) is None
+        for other in published
+    )
+    if entry.manifest.facts.rows == 0 and fuller:
+        return "it holds no row, and another one does; name it by its id if you want it"
     return None
 
 

@@ -1,5 +1,6 @@
 """Prove a dump: restore it on a server where nothing else is, and hold it against what was in the snapshot."""
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -9,6 +10,7 @@ from reanimate.backups.catalog import Catalog
 from reanimate.backups.scratch import require_room, scratch_folder
 from reanimate.backups.stored_parts import fetch_part
 from reanimate.clock import utcnow
+from reanimate.dumps.backup import with_settings
 from reanimate.dumps.dump import Progress
 from reanimate.dumps.login import Login
 from reanimate.dumps.manifest import PostgresManifest
@@ -38,7 +40,11 @@ async def fetched(
         file = folder / part.name
         report = (lambda done, total: on_progress("download", done, total)) if on_progress else None
         await fetch_part(catalog, part, file, report)
-        yield DumpToRestore(file, manifest.id, manifest.facts, manifest.made_by_major)
+        facts = manifest.facts
+        if (apart := manifest.settings) is not None:
+            await fetch_part(catalog, apart, folder / apart.name)
+            facts = with_settings(facts, await asyncio.to_thread((folder / apart.name).read_bytes))
+        yield DumpToRestore(file, manifest.id, facts, manifest.made_by_major)
 
 
 async def prove_dump(

@@ -43,17 +43,30 @@ _OWNERS = """
     "AND e.deptype = 'e')"
 )
 
-# Rights and policies are noted as dependencies on roles; the one superuser that every cluster has is not, but exists.
+# Not from pg_shdepend: it does not know the one superuser that every cluster has, who is called otherwise elsewhere.
+_GRANTED = " UNION ".join(
+    f"SELECT a.grantee FROM {catalog} c, aclexplode(c.{acl}) a WHERE a.grantee <> {owner} AND {which}"
+    for catalog, acl, owner, which in (
+        ("pg_class", "relacl", "c.relowner", "c.oid >= 16384"),
+        ("pg_attribute", "attacl", "0", "c.attrelid >= 16384"),
+        ("pg_namespace", "nspacl", "c.nspowner", "(c.oid >= 16384 OR c.nspname = 'public')"),
+        ("pg_proc", "proacl", "c.proowner", "c.oid >= 16384"),
+        ("pg_type", "typacl", "c.typowner", "c.oid >= 16384"),
+        ("pg_language", "lanacl", "c.lanowner", "c.oid >= 16384"),
+        ("pg_foreign_data_wrapper", "fdwacl", "c.fdwowner", "true"),
+        ("pg_foreign_server", "srvacl", "c.srvowner", "true"),
+        ("pg_largeobject_metadata", "lomacl", "c.lomowner", "true"),
+        ("pg_default_acl", "defaclacl", "c.defaclrole", "true"),
+    )
+)
+
 _ROLES = f"""
     WITH owners AS ({_OWNERS}),
-      named AS (SELECT refobjid AS role, deptype FROM pg_shdepend
-                WHERE dbid = (SELECT oid FROM pg_database WHERE datname = current_database())
-                  AND refclassid = 'pg_authid'::regclass)
-    SELECT r.rolname, r.oid IN (SELECT role FROM owners),
-      r.oid IN (SELECT role FROM named WHERE deptype = 'a'),
-      r.oid IN (SELECT role FROM named WHERE deptype = 'r')
+      granted AS ({_GRANTED}),
+      named AS (SELECT unnest(polroles) FROM pg_policy UNION SELECT umuser FROM pg_user_mappings)
+    SELECT r.rolname, r.oid IN (SELECT * FROM owners), r.oid IN (SELECT * FROM granted), r.oid IN (SELECT * FROM named)
     FROM pg_roles r
-    WHERE r.oid IN (SELECT role FROM owners) OR r.oid IN (SELECT role FROM named WHERE deptype IN ('a', 'r'))
+    WHERE r.oid IN (SELECT * FROM owners UNION SELECT * FROM granted UNION SELECT * FROM named)
     ORDER BY 1"""
 
 _TABLESPACES = """

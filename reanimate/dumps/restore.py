@@ -11,6 +11,7 @@ from pathlib import Path
 
 from psycopg import AsyncConnection
 
+from reanimate.dumps.content import prepare
 from reanimate.dumps.dump import Progress
 from reanimate.dumps.facts import DatabaseFacts
 from reanimate.dumps.fitness import Fitness, create_roles, look_at_server
@@ -65,8 +66,8 @@ async def restore_beside(
 
     What a killed restore of the same database left is dropped first. On any failure the new database is dropped again
     and seen to be gone. `make_roles` creates roles that the server lacks, without a login. On a `scratch` server,
-    where a dump is only tried, nothing is published to subscribers, no statistics are gathered, a locale that the
-    server lacks is done without, and differences are told, not raised. Stages of progress: restore, analyze, verify.
+    where a dump is only tried, no statistics are gathered, a locale that the server lacks is done without, and
+    differences are told, not raised. Stages of progress: restore, analyze, verify.
 
     Raises:
         Busy: another restore of this database is running.
@@ -78,7 +79,7 @@ async def restore_beside(
     progress = on_progress or _silent
     name = beside_name(login.database, now)
     async with maintenance(login) as connection, exclusively(connection, login.database):
-        await sweep(connection, login.database)
+        await sweep(connection, login)
         if any(marked.name == name for marked in await databases_of(connection, login.database)):
             raise InputInvalid(f"database {name!r} is there already", hint="try again in a second")
         if make_roles:
@@ -96,7 +97,10 @@ async def restore_beside(
         try:
             notes = await _create(connection, name, dump.facts, fitness, scratch=scratch)
             await mark(connection, marked)
-            await _fill(connection, login.at(name), dump, fitness, programs, progress, scratch=scratch)
+            if "schema public" not in dump.facts.schema_objects:
+                async with login.at(name).connect() as made:  # every new database has it; the one dumped did not
+                    await made.execute("DROP SCHEMA public")
+            await _fill(connection, login.at(name), dump, fitness, programs, progress)
             refused = await _finish(connection, login.at(name), dump.facts, progress, scratch=scratch)
             verification = await verify_database(
                 login.at(name),
@@ -120,14 +124,15 @@ async def _create(
     connection: AsyncConnection, name: str, facts: DatabaseFacts, fitness: Fitness, *, scratch: bool
 ) -> list[str]:
     """Make the new database, and return what is other than in the one that was dumped, in words."""
+    notes = []
     try:
         await create_like(connection, name, facts.properties, fitness)
     except ConfigInvalid as error:
         if not scratch:
             raise
         await create_plain(connection, name, facts.properties)
-        return [f"tried without its locale: {error.args[0]}"]
-    return []
+        notes.append(f"tried without its locale: {error.args[0]}")
+    return notes
 
 
 @asynccontextmanager
@@ -148,17 +153,28 @@ async def exclusively(connection: AsyncConnection, database: str) -> AsyncIterat
             await connection.execute("SELECT pg_advisory_unlock(hashtextextended(%s, 0))", (key,))
 
 
-async def sweep(connection: AsyncConnection, database: str) -> list[str]:
+async def sweep(connection: AsyncConnection, login: Login) -> list[str]:
     """Drop what killed restores of this database left, and return the names. Only for who holds the right to restore.
+
+    One that has a restore's name and nothing else to tell it by is dropped only if it is empty.
 
     Raises:
         ServerFailed: one could not be dropped.
     """
-    left = [marked.name for marked in await databases_of(connection, database) if marked.stage is Stage.RESTORING]
-    for name in left:
-        log.warning("dropping %s, which a killed restore of %s left", name, database)
-        await drop_database(connection, name)
+    left = []
+    for marked in await databases_of(connection, login.database):
+        if marked.stage is not Stage.RESTORING or not (marked.backup_id or await _is_empty(login.at(marked.name))):
+            continue
+        log.warning("dropping %s, which a killed restore of %s left", marked.name, login.database)
+        await drop_database(connection, marked.name)
+        left.append(marked.name)
     return left
+
+
+async def _is_empty(login: Login) -> bool:
+    async with login.connect() as connection:
+        row = await (await connection.execute("SELECT EXISTS (SELECT FROM pg_class WHERE oid >= 16384)")).fetchone()
+        return row is not None and not row[0]
 
 
 async def _fill(
@@ -168,8 +184,6 @@ async def _fill(
     fitness: Fitness,
     programs: Programs,
     progress: Progress,
-    *,
-    scratch: bool,
 ) -> None:
     # pg_restore 17 and newer set a parameter that older servers do not know, and go on only without --exit-on-error.
     forgiving = programs.major >= 17 > fitness.server_major
@@ -182,11 +196,11 @@ async def _fill(
         *([] if fitness.owners else ["--no-owner"]),
         *([] if fitness.grants else ["--no-privileges"]),
         *([] if fitness.tablespaces else ["--no-tablespaces"]),
-        *(["--no-publications"] if scratch else []),
         f"--dbname={login.address}",
         str(dump.file),
     ]
-    watching = asyncio.create_task(_watch(connection, login.database, dump.facts.size_bytes, progress))
+    ended = asyncio.Event()
+    watching = asyncio.create_task(_watch(connection, login.database, dump.facts.size_bytes, progress, ended))
     try:
         await run_program(
             argv,
@@ -195,17 +209,21 @@ async def _fill(
             forgive=_only_the_parameter if forgiving else None,
         )
     finally:
-        watching.cancel()
+        ended.set()
         await asyncio.gather(watching, return_exceptions=True)
     progress("restore", dump.facts.size_bytes, dump.facts.size_bytes)
 
 
-async def _watch(connection: AsyncConnection, name: str, expected: int, progress: Progress) -> None:
-    while True:
+async def _watch(
+    connection: AsyncConnection, name: str, expected: int, progress: Progress, ended: asyncio.Event
+) -> None:
+    """Report how large the new database is, until it is filled. Never cancelled: the connection is needed after it."""
+    while not ended.is_set():
         row = await (await connection.execute("SELECT pg_database_size(%s)", (name,))).fetchone()
         done = row[0] if row else 0
         progress("restore", done, max(done, expected, 1))
-        await asyncio.sleep(_POLL_S)
+        with suppress(TimeoutError):
+            await asyncio.wait_for(ended.wait(), _POLL_S)
 
 
 def _only_the_parameter(lines: Sequence[str]) -> bool:
@@ -229,7 +247,7 @@ async def _finish(
         # Without statistics the first queries of a restored database may take minutes.
         progress("analyze", 0, 1)
         async with login.connect() as restored:
-            await restored.execute("SET statement_timeout = 0")
+            await prepare(restored)
             await restored.execute("ANALYZE")
         progress("analyze", 1, 1)
     return refused
