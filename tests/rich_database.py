@@ -1,13 +1,19 @@
 """A database with everything that a dump must carry: odd names, all kinds of types, objects and large objects."""
 
 import secrets
+from pathlib import Path
 
 from psycopg.sql import SQL, Identifier
 
+from reanimate.clock import utcnow
+from reanimate.dumps.dump import dump_database
 from reanimate.dumps.login import Login, maintenance
 from reanimate.dumps.making import drop_database
+from reanimate.dumps.markers import Stage, databases_of
+from reanimate.dumps.programs import Programs
+from reanimate.dumps.restore import Beside, DumpToRestore, restore_beside
 
-__all__ = ["Databases", "fill", "query"]
+__all__ = ["Databases", "comment", "dumped", "fill", "query", "restored", "stages"]
 
 _STATEMENTS = (
     "CREATE EXTENSION pg_trgm",
@@ -122,3 +128,28 @@ async def query(login: Login, statement: str) -> list[tuple[object, ...]]:
     async with login.connect() as connection:
         cursor = await connection.execute(statement.encode())
         return await cursor.fetchall() if cursor.description else []
+
+
+async def dumped(login: Login, folder: Path, programs: list[Programs]) -> DumpToRestore:
+    """Dump a database into a folder."""
+    found = await dump_database(login, folder / "x.dump", programs)
+    return DumpToRestore(found.file, "20261126T000000Z-x-0000", found.facts, int(found.made_by.split(".")[0]))
+
+
+async def restored(login: Login, folder: Path, programs: list[Programs]) -> Beside:
+    """Dump a database and restore it beside itself."""
+    return await restore_beside(login, await dumped(login, folder, programs), programs, utcnow())
+
+
+async def stages(login: Login) -> list[Stage]:
+    """Return what the databases are that restores of this one made or set aside, newest first."""
+    async with maintenance(login) as connection:
+        return [marked.stage for marked in await databases_of(connection, login.database)]
+
+
+async def comment(login: Login) -> object:
+    """Return the comment on a database."""
+    rows = await query(
+        login, "SELECT shobj_description(oid, 'pg_database') FROM pg_database WHERE datname = current_database()"
+    )
+    return rows[0][0]

@@ -7,11 +7,15 @@ import httpx
 import pytest
 from obstore.store import LocalStore
 from qdrant_servers import CleanServer, server_at, start_servers
+from rich_database import Databases
 from sweep_count import SWEEPS
 
 from reanimate.backups.catalog import Catalog
 from reanimate.backups.keyring import Keyring
 from reanimate.config import BackupSettings
+from reanimate.db.embedded import EmbeddedPostgres
+from reanimate.dumps.login import Login
+from reanimate.dumps.programs import Programs, find_programs
 
 
 @pytest.fixture(scope="session")
@@ -59,3 +63,23 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     for sweep in config.stash.get(SWEEPS, []):
         if sweep.tried:
             terminalreporter.write_line(sweep.told)
+
+
+@pytest.fixture(scope="session")
+async def programs() -> list[Programs]:
+    """The pg_dump and pg_restore that are installed here."""
+    return await find_programs()
+
+
+@pytest.fixture(scope="module")
+async def databases(postgres: EmbeddedPostgres) -> AsyncIterator[Databases]:
+    """Databases of this module on the shared server, dropped afterwards with all that restores made of them."""
+    made = Databases(Login.from_url(postgres.url("postgres")))
+    yield made
+    await made.clean()
+
+
+@pytest.fixture
+async def small(databases: Databases) -> Login:
+    """A database of this test's own with one table of 1000 rows."""
+    return await databases.small()

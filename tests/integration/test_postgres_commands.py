@@ -25,13 +25,6 @@ Run = Callable[..., Awaitable[Result]]
 
 
 @pytest.fixture(scope="module")
-async def databases(postgres: EmbeddedPostgres) -> AsyncIterator[Databases]:
-    made = Databases(Login.from_url(postgres.url("postgres")))
-    yield made
-    await made.clean()
-
-
-@pytest.fixture(scope="module")
 async def agent(databases: Databases) -> Login:
     return await databases.small(500)
 
