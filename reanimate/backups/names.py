@@ -6,7 +6,7 @@ from fnmatch import fnmatchcase
 from reanimate.backups.manifest import base_name
 from reanimate.errors import NotFound
 
-__all__ = ["is_glob", "match_names", "model_of"]
+__all__ = ["is_glob", "is_protected", "match_names", "model_of"]
 
 
 def is_glob(name: str) -> bool:
@@ -46,3 +46,10 @@ def model_of(models: Mapping[str, str], names: Sequence[str]) -> str | None:
         if name in models:
             return models[name]
     return next((model for glob, model in models.items() if any(fnmatchcase(name, glob) for name in names)), None)
+
+
+def is_protected(wanted: Sequence[str], names: Sequence[str]) -> bool:
+    """Say whether a collection that has these names is among the wanted names and globs; without any, all are."""
+    return not wanted or any(
+        name == one or (is_glob(one) and fnmatchcase(name, one)) for one in wanted for name in names
+    )

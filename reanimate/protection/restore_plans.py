@@ -15,7 +15,7 @@ from reanimate.backups.manifest import VectorManifest, base_name
 from reanimate.backups.repositories import Repository, named
 from reanimate.bootstrap import Services
 from reanimate.clock import utcnow
-from reanimate.errors import NotFound
+from reanimate.errors import NotFound, Refused, Unreachable
 from reanimate.restores import record
 from reanimate.restores.candidates import Rules, Wish
 from reanimate.restores.outlook import Earlier, Outlook, expected_time, room_needed, whole_bytes
@@ -24,7 +24,7 @@ from reanimate.restores.survey import Survey, survey
 from reanimate.switches.gateways import acknowledged_writes
 from reanimate.vector.server import VectorServer
 
-__all__ = ["Planned", "look_for", "plan_for", "planned"]
+__all__ = ["Planned", "look_for", "plan_for", "plan_in_a_hurry"]
 
 log = logging.getLogger(__name__)
 
@@ -77,15 +77,25 @@ async def look_for(services: Services, collection: str, *, repository: str | Non
     return await asyncio.to_thread(survey, catalogs, collection, now=now, expires=expires)
 
 
-async def planned(services: Services, found: Survey, wish: Wish, *, target: str) -> Planned:
-    """Choose among what was found without asking the target for more than its version: for an incident, in a hurry.
+async def plan_in_a_hurry(services: Services, wish: Wish, *, target: str) -> Planned:
+    """Plan for an incident: from the repository that backups are taken into, and only without one there from others.
+
+    The target is asked for no more than its version, the gateways and the record for nothing.
 
     Raises:
         NotFound, Refused: as `plan_restore`.
-        Unreachable, ServerFailed: the target does not answer.
+        Unreachable, ServerFailed: the target does not answer, or no repository can be read.
     """
     rules = await _rules(services, services.vector(target), utcnow())
-    return _planned(services, found, wish, rules, Sight(target), [], None)
+    first = next(iter(services.repositories))
+    for only in (first, None) if len(services.repositories) > 1 else (first,):
+        try:
+            found = await look_for(services, wish.collection, repository=only, now=rules.now)
+            return _planned(services, found, wish, rules, Sight(target), [], None)
+        except (NotFound, Refused, Unreachable):
+            if only is None or len(services.repositories) == 1:
+                raise
+    raise AssertionError("unreachable: the last attempt returns or raises")
 
 
 def _planned(

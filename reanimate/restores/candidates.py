@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from reanimate.backups.embedding import expected_model
-from reanimate.backups.manifest import VectorManifest
+from reanimate.backups.manifest import VectorManifest, base_name
+from reanimate.backups.names import model_of
 from reanimate.restores.versions import version_problem
 from reanimate.vector.server import ServerIdentity
 
@@ -141,7 +141,7 @@ def _unusable(copy: Copy, wish: Wish, rules: Rules) -> str | None:
 
 
 def _model_problem(manifest: VectorManifest, models: Mapping[str, str]) -> str | None:
-    expected = expected_model(models, [manifest.collection, *manifest.aliases])
+    expected = model_of(models, [manifest.collection, *manifest.aliases, base_name(manifest.collection)])
     made_with = manifest.embedding
     if expected is None or made_with is None or made_with.model == expected:
         return None
@@ -149,6 +149,19 @@ def _model_problem(manifest: VectorManifest, models: Mapping[str, str]) -> str |
         f"its vectors are of the embedding model {made_with.model}, and {manifest.collection} is searched with "
         f"{expected}: vectors of another model answer wrongly, whatever their dimension"
     )
+
+
+def _is_late(copy: Copy, others: Sequence[Copy], fault_at: datetime | None) -> bool:
+    """Say whether it was taken after the fault began, while there is a good one from before."""
+    return (
+        fault_at is not None
+        and copy.manifest.taken_at > fault_at
+        and any(other.manifest.taken_at <= fault_at and _is_good(other) for other in others)
+    )
+
+
+def _is_good(copy: Copy) -> bool:
+    return copy.manifest.exact_count > 0 and copy.proof.state is not ProofState.FAILED
 
 
 def _avoided(copy: Copy, usable: Sequence[Copy], wish: Wish, rules: Rules) -> str | None:
@@ -162,9 +175,9 @@ def _avoided(copy: Copy, usable: Sequence[Copy], wish: Wish, rules: Rules) -> st
         return f"{copy.proof}; name it by its id if you want it all the same"
     if wish.newest_proven and copy.proof.state is ProofState.UNPROVEN:
         return "not proven"
-    if wish.fault_at is not None and manifest.taken_at > wish.fault_at:
-        return f"taken after the fault began at {wish.fault_at:%H:%M:%S}: what was wrong may be in it"
     until = [other for other in usable if wish.at is None or other.manifest.taken_at <= wish.at]
+    if _is_late(copy, until, wish.fault_at):
+        return f"taken after the fault began at {wish.fault_at:%H:%M:%S}: what was wrong may be in it"
     if manifest.exact_count == 0 and any(other.manifest.exact_count for other in until):
         return "it is empty, and another one holds points; name it by its id if you want it"
     if wish.fault_at is not None and copy.proof.state is not ProofState.PROVEN:

@@ -6,8 +6,8 @@ from datetime import datetime
 from typing import Any
 
 from reanimate.backups.catalog import DamagedBackup
-from reanimate.backups.embedding import expected_model
 from reanimate.backups.manifest import Server, VectorManifest, base_name, restore_name
+from reanimate.backups.names import model_of
 from reanimate.errors import NotFound, Refused
 from reanimate.restores.candidates import Copy, Judged, Proof, ProofState, Rules, Wish, judge, suspicion
 from reanimate.restores.outlook import Outlook, WritesSince, span, writes_since
@@ -255,7 +255,7 @@ def _warnings(chosen: Copy, copies: Sequence[Copy], rules: Rules, sight: Sight, 
         warnings.append(_unproven(chosen.proof, manifest, proven))
     if odd := suspicion(manifest, copies, rules.min_count_ratio):
         warnings.append(f"this backup looks odd: {odd}")
-    expected = expected_model(rules.models or {}, [manifest.collection, *manifest.aliases])
+    expected = model_of(rules.models or {}, [manifest.collection, *manifest.aliases, base_name(manifest.collection)])
     if expected is not None and manifest.embedding is None:
         warnings.append(
             f"the backup does not say which embedding model made its vectors; {manifest.collection} is searched with "

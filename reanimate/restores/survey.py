@@ -1,6 +1,7 @@
 """What every repository has of a collection, each copy with its proof and with whether its bytes are there."""
 
 from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import PurePosixPath
@@ -37,9 +38,11 @@ def survey(catalogs: Mapping[str, Catalog], collection: str, *, now: datetime, e
     copies: list[Copy] = []
     damaged: list[tuple[str, DamagedBackup]] = []
     unread: dict[str, str] = {}
-    for name, catalog in catalogs.items():
+    with ThreadPoolExecutor(len(catalogs)) as pool:  # one that hangs must not make the others wait their turn
+        looks = {name: pool.submit(_look, catalog) for name, catalog in catalogs.items()}
+    for name, look in looks.items():
         try:
-            listing, sizes = catalog.listing(), catalog.sizes(ROOTS[0])
+            listing, sizes = look.result()
         except Unreachable as error:
             unread[name] = str(error)
             continue
@@ -53,6 +56,10 @@ def survey(catalogs: Mapping[str, Catalog], collection: str, *, now: datetime, e
         raise Unreachable("; ".join(unread.values()))
     copies.sort(key=lambda copy: (copy.manifest.taken_at, copy.manifest.id), reverse=True)  # stable: repositories stay
     return Survey(tuple(copies), tuple(damaged), unread)
+
+
+def _look(catalog: Catalog) -> tuple[Listing, dict[str, int]]:
+    return catalog.listing(), catalog.sizes(ROOTS[0])
 
 
 def _proof(one: Published[VectorManifest], now: datetime, expires: timedelta) -> Proof:

@@ -2,30 +2,34 @@
 
 import asyncio
 from collections.abc import Sequence
+from datetime import datetime
 
 from reanimate.backups.manifest import VectorManifest
+from reanimate.backups.names import is_protected
 from reanimate.backups.probe import Finding, losses, probe_data
 from reanimate.bootstrap import Services
 from reanimate.errors import ReanimateError
 from reanimate.incidents.triage import TargetProbe
 from reanimate.vector.probes import probe_liveness
 
-__all__ = ["expected_manifests", "look", "look_at", "names_of"]
+__all__ = ["expected_manifests", "lineage", "look", "look_at", "names_of"]
 
 
-def expected_manifests(services: Services) -> list[VectorManifest]:
-    """Return the newest backup that holds points, of every protected collection: what must be there."""
-    wanted = set(services.settings.vector.collections)
+def expected_manifests(services: Services, *, until: datetime | None = None) -> list[VectorManifest]:
+    """Return the newest backup that holds points, of every protected collection: what must be there.
+
+    With `until`, since when something is wrong, one from before counts first: a later one may hold what is left.
+    """
     newest: dict[str, VectorManifest] = {}
     for manifest in services.catalog.list():
-        if wanted and not wanted & {manifest.collection, *manifest.aliases}:
-            continue
-        if manifest.exact_count:
-            newest.setdefault(_lineage(manifest), manifest)
+        if manifest.exact_count and is_protected(services.settings.vector.collections, names_of(manifest)):
+            known = newest.setdefault(lineage(manifest), manifest)
+            if until is not None and known.taken_at > until >= manifest.taken_at:
+                newest[lineage(manifest)] = manifest
     return list(newest.values())
 
 
-def _lineage(manifest: VectorManifest) -> str:
+def lineage(manifest: VectorManifest) -> str:
     """One knowledge base keeps its alias while restores give its collection new names."""
     return min(manifest.aliases) if manifest.aliases else manifest.collection
 

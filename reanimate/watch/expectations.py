@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 from reanimate.backups.catalog import Catalog
 from reanimate.backups.manifest import Manifest, VectorManifest
+from reanimate.backups.names import is_protected
 from reanimate.errors import ReanimateError
 from reanimate.watch.recovery_points import Protected, protected_in
 
@@ -24,14 +25,14 @@ def expected(manifests: Iterable[VectorManifest], protected: Iterable[str]) -> d
     An older backup of the same collection, or of one that the same alias led to, is history and expects nothing.
 
     Args:
-        protected: collections or aliases to look after; empty means every one that has a backup.
+        protected: collections or aliases to look after, by name or glob; empty means every one that has a backup.
     """
     wanted = tuple(protected)
     found: dict[str, VectorManifest] = {}
     for manifest in sorted(manifests, key=lambda one: one.taken_at, reverse=True):
         names = (manifest.collection, *manifest.aliases)
         history = any(newer.answers_to(name) for newer in found.values() for name in names)
-        looked_after = not wanted or any(manifest.answers_to(name) for name in wanted)
+        looked_after = is_protected(wanted, names) or any(manifest.answers_to(name) for name in wanted)
         if manifest.exact_count > 0 and looked_after and not history:
             found[manifest.entry_name] = manifest
     return found

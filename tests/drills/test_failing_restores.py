@@ -1,9 +1,10 @@
 """A restore fails at any stage: live data untouched, the incident escalated, containment kept; mended, it recovers."""
 
 import re
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 
 import httpx
@@ -15,15 +16,21 @@ from running_system import ALIAS, POINTS, finished_steps, obeyed_switches, read_
 from sqlalchemy import select
 
 from reanimate.backups.backup import take_backup
-from reanimate.backups.catalog import MANIFEST, Catalog
+from reanimate.backups.catalog import MANIFEST, Catalog, backup_prefix
+from reanimate.backups.deletion import mark_deleted
+from reanimate.backups.manifest import VectorManifest
+from reanimate.backups.marks import write_mark
 from reanimate.backups.signature import sign
-from reanimate.db.tables import Outbox
+from reanimate.clock import utcnow
+from reanimate.db.tables import Outbox, Restore
 from reanimate.errors import NotFound
 from reanimate.incidents import faults
 from reanimate.incidents.lifecycle import STEPS, Phase, State
 from reanimate.incidents.views import View, incident_view
+from reanimate.protection.undoing import undo_restore
 from reanimate.response.by_hand import open_by_hand
 from reanimate.response.respond import respond
+from reanimate.restores.aliases import AliasSwitch, undo_switch
 from reanimate.switches.holds import open_holds
 
 pytestmark = pytest.mark.timeout(300)
@@ -106,8 +113,10 @@ async def _other_data(rig: Rig) -> AsyncIterator[None]:
         }
     )
     lying = manifest.model_copy(update={"parts": (ours,)})
+    (memory,) = (rig.services.settings.home / "repositories").iterdir()
     async with _changed(
         {
+            memory: b"[]",  # as on a machine that has not seen this repository before
             rig.stored(PART): (elsewhere / theirs.blob).read_bytes(),
             rig.stored(MANIFEST): sign(lying.to_bytes(), rig.services.catalog.keyring),
         }
@@ -150,11 +159,19 @@ class Case:
     said: str
     deleted: bool = False
     """The collection is gone altogether, rather than emptied."""
+    begun: bool = True
+    """A new collection was begun, and must be gone."""
 
 
 CASES = [
     Case("download, a flipped bit", _flipped_bit, "restore_collections", r"failed at download.*SHA-256"),
-    Case("download, a part missing", _missing_part, "restore_collections", "failed at download.*not in the blob store"),
+    Case(
+        "planning, a part missing",
+        _missing_part,
+        "restore_collections",
+        "no backup of 'kb' can be restored .*shard-0.snapshot is missing in local",
+        begun=False,
+    ),
     Case("upload refused", _fault(Fault("status", "POST", "/upload")), "restore_collections", "failed at upload"),
     Case(
         "upload cut",
@@ -181,7 +198,7 @@ async def test_failing_restore__harms_nothing_and_calls_a_person(rig: Rig, case:
     _says_what_failed(failed, case)
     await _a_person_is_called(rig, failed)
     await _is_contained(rig, incident_id)
-    await _is_untouched(rig, before, known)
+    await _is_untouched(rig, before, known, begun=case.begun)
 
     assert await respond(rig.services, incident_id, actor="test") is State.RECOVERED
     await _is_recovered(rig, incident_id, before)
@@ -225,12 +242,17 @@ async def _is_contained(rig: Rig, incident_id: str) -> None:
     assert int(write.headers["retry-after"]) > 0
 
 
-async def _is_untouched(rig: Rig, before: World, known: set[str]) -> None:
+async def _is_untouched(rig: Rig, before: World, known: set[str], *, begun: bool) -> None:
     """Collections, aliases, counts and points are what they were, and the collection that was begun is gone."""
     assert await rig.world() == before
-    (begun,) = rig.created() - known
-    with pytest.raises(NotFound):
-        await rig.primary.info(begun)
+    created = rig.created() - known
+    assert len(created) == begun
+    for name in created:
+        with pytest.raises(NotFound):
+            await rig.primary.info(name)
+    async with rig.services.sessions() as session:
+        rows = await session.scalars(select(Restore).where(Restore.new_name.in_(created)))
+        assert {row.state for row in rows} <= {"failed", "undone"}
 
 
 async def _is_recovered(rig: Rig, incident_id: str, before: World) -> None:
@@ -248,6 +270,60 @@ async def _is_recovered(rig: Rig, incident_id: str, before: World) -> None:
     assert after.other == before.other
     postmortem = (rig.services.settings.home / "blobs" / view["incident"]["postmortem_key"]).read_text()
     assert "It was recovered and verified" in postmortem
+
+
+async def _damage(rig: Rig, newest: VectorManifest) -> None:
+    """Flip a bit in the middle of its part, where a listing does not show it."""
+    file = rig.services.settings.home / "blobs" / newest.parts[0].blob
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+
+
+async def _fail_proof(rig: Rig, newest: VectorManifest) -> None:
+    """Say beside it that a proof has failed."""
+    catalog = rig.services.catalog
+    folder = backup_prefix(newest.subject, newest.id)
+    await write_mark(catalog.store, folder, "proof-failed", {"backup": newest.id}, catalog.keyring, now=utcnow())
+
+
+@pytest.mark.parametrize(
+    ("spoil", "why"),
+    [(_damage, "tried just now: .*SHA-256"), (_fail_proof, "proof failed")],
+    ids=["damaged on the way", "its proof failed"],
+)
+async def test_bad_newest_backup__gives_its_place_to_the_next(
+    rig: Rig, spoil: Callable[[Rig, VectorManifest], Awaitable[None]], why: str
+) -> None:
+    """It recovers all the same, from the backup before, and the evidence says which was passed over and why."""
+    good = rig.services.catalog.newest(ALIAS)
+    assert good is not None
+    newest = await take_backup(rig.primary, ALIAS, rig.services.catalog)
+    await spoil(rig, newest)
+    await rig.empty()
+    incident_id = await rig.open_incident()
+    assert await respond(rig.services, incident_id, actor="test") is State.RECOVERED
+    view = await incident_view(rig.services, incident_id)
+    (restored,) = [
+        item
+        for entry in view["timeline"]
+        if entry["kind"] == "step.done"
+        for item in (entry["data"].get("evidence") or {}).get("restores") or ()
+    ]
+    assert restored["backup_id"] == good.id
+    assert re.search(f"newer ones are passed over .*{newest.id}: {why}", restored["why"])
+    assert await rig.primary.exact_count(ALIAS) == POINTS
+    undone = await undo_restore(rig.services, ALIAS, "primary")
+    assert (undone.name, undone.trigger) == (restored["new_name"], f"incident:{incident_id}")
+    assert (await rig.primary.aliases())[ALIAS] == undone.switch.before[ALIAS]
+    await undo_switch(rig.primary, AliasSwitch(undone.switch.after, {}))
+    await _delete_backup(rig, newest)
+
+
+async def _delete_backup(rig: Rig, manifest: VectorManifest) -> None:
+    folder = backup_prefix(manifest.subject, manifest.id)
+    later = utcnow() + timedelta(days=1)
+    await mark_deleted(rig.services.catalog, folder, by="test", reason="spoilt", until=later, now=utcnow())
 
 
 async def test_no_backup__never_recovered(rig: Rig) -> None:

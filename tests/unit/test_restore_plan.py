@@ -8,7 +8,6 @@ import pytest
 from manifests import TAKEN, manifest
 
 from reanimate.backups.catalog import DamagedBackup
-from reanimate.backups.embedding import expected_model
 from reanimate.backups.manifest import Embedding, Server, VectorManifest
 from reanimate.errors import NotFound, Refused
 from reanimate.restores.candidates import Copy, Proof, ProofState, Rules, Wish, proof_of
@@ -217,6 +216,12 @@ CHOICES = [
         "taken after the fault began",
         asked={"fault_at": hour(2)},
     ),
+    Choice(
+        "nothing good from before the fault",
+        [taken(3), taken(1, FAILED), taken(0, exact_count=0)],
+        "local/at-3",
+        asked={"fault_at": hour(2)},
+    ),
 ]
 
 
@@ -243,7 +248,6 @@ def test_plan__takes(case: Choice) -> None:
         ([taken(2, missing="gone")], {"backup_id": "at-2"}, Refused, "local: gone"),
         ([taken(1)], {"newest_proven": True}, NotFound, "no proven backup.*at-1: not proven"),
         ([taken(1, FAILED)], {}, NotFound, "at-1: proof failed"),
-        ([taken(3)], {"fault_at": hour(2)}, NotFound, "taken after the fault began"),
     ],
 )
 def test_plan__says_why_there_is_none(
@@ -322,21 +326,11 @@ def test_proof__the_newest_counts(passed: datetime | None, failed: datetime | No
     assert proof_of(passed, failed, NOW, timedelta(hours=2)).state is state
 
 
-@pytest.mark.parametrize(
-    ("models", "names", "model"),
-    [
-        ({}, ["kb"], None),
-        ({"kb": "a"}, ["kb"], "a"),
-        ({"k*": "b", "kb": "a"}, ["kb"], "a"),
-        ({"k*": "b", "*": "c"}, ["kb"], "b"),
-        ({"kb": "a"}, ["kb-r20261123063000"], "a"),
-        ({"library": "a"}, ["kb", "library"], "a"),
-        ({"kb2": "a"}, ["kb"], None),
-    ],
-)
-def test_model__by_exact_name_then_by_glob(models: dict[str, str], names: list[str], model: str | None) -> None:
-    """An exact name wins, a restored copy has its original's model."""
-    assert expected_model(models, names) == model
+def test_model__of_a_restored_copy_is_its_originals() -> None:
+    """A collection that a restore has made is searched with the model of the one that it came from."""
+    copy = taken(2, collection="kb-r20261123063000", **OTHER)
+    with pytest.raises(NotFound, match="of the embedding model large"):
+        plan([copy], models={"kb": "mini"})
 
 
 def test_time__by_the_last_restore_else_by_all_others() -> None:

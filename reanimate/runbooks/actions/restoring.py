@@ -2,23 +2,30 @@
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 from pydantic import Field
 
 from reanimate.backups.manifest import VectorManifest
 from reanimate.backups.probe import losses, probe_data
-from reanimate.backups.use import in_use
+from reanimate.backups.repositories import named
 from reanimate.db.tables import Incident
 from reanimate.errors import CheckFailed, VerificationFailed
-from reanimate.protection.backups import restoring
 from reanimate.restores.aliases import AliasSwitch, plan_switch, switch_aliases, undo_switch
-from reanimate.restores.restore import new_collection_name, restore
-from reanimate.restores.verification import verify
+from reanimate.restores.verification import Depth, verify
 from reanimate.runbooks.action import Action, ActionContext, Evidence, NoParams, Outcome, Params, target_of
 from reanimate.runbooks.actions.people import order_notice
-from reanimate.runbooks.look import expected_manifests, look_at, names_of
+from reanimate.runbooks.look import expected_manifests, lineage, look_at, names_of
+from reanimate.runbooks.restoring import (
+    fault_began,
+    note_failed,
+    note_live,
+    note_switching,
+    note_undone,
+    plan_item,
+    restore_item,
+)
 from reanimate.switches.gateways import gateway_figures
 from reanimate.vector.probes import probe_liveness
 
@@ -73,14 +80,25 @@ class WaitForTarget(Action[Patience]):
             await asyncio.sleep(0.3)
 
 
+async def _expected(context: ActionContext[Any]) -> list[VectorManifest]:
+    """Return what must be on the target, by the backups from before the fault."""
+    return await asyncio.to_thread(expected_manifests, context.services, until=fault_began(context.incident))
+
+
 async def _damaged(context: ActionContext[Any]) -> list[VectorManifest]:
     """Return what was backed up and is not on the target as it should be."""
     server = context.services.vector(context.target)
     ratio = context.services.settings.watch.min_count_ratio
-    expected = await asyncio.to_thread(expected_manifests, context.services)
+    expected = await _expected(context)
     reports = await asyncio.gather(*(probe_data(server, manifest, ratio) for manifest in expected))
     role = context.services.settings.vector.target(context.target).role
     return [manifest for manifest, report in zip(expected, reports, strict=True) if losses(report, role)]
+
+
+async def _manifest_of(context: ActionContext[Any], item: Mapping[str, Any]) -> VectorManifest:
+    """Return the manifest that an item of the progress was restored from, out of its own repository."""
+    repository = named(context.services.repositories, item.get("repository"))
+    return await asyncio.to_thread(repository.catalog.get, item["backup_id"])
 
 
 def _without_backup(incident: Incident, expected: Sequence[VectorManifest]) -> list[str]:
@@ -103,7 +121,11 @@ def _missed_writes(manifest: VectorManifest, figures: dict[str, dict[str, Any]])
 
 
 class RestoreCollections(Action[NoParams]):
-    """Restore what is missing or damaged from the newest good backup, each into a new collection beside the old."""
+    """Restore what is missing or damaged from the newest good backup, each into a new collection beside the old.
+
+    A backup that failed its proof, was taken after the fault began, or is unproven and looks odd, is passed over; one
+    that turns out damaged or wrong on the way gives its place to the next.
+    """
 
     name = "restore_collections"
     time_limit_s = 6 * 3600.0
@@ -123,7 +145,7 @@ class RestoreCollections(Action[NoParams]):
     async def check_before(self, context: ActionContext[NoParams]) -> Outcome | None:
         if context.progress.get("restores"):
             return None
-        if missing := _without_backup(context.incident, await asyncio.to_thread(expected_manifests, context.services)):
+        if missing := _without_backup(context.incident, await _expected(context)):
             raise CheckFailed(
                 f"{', '.join(missing)} cannot be restored on {context.target}: no backup holds it",
                 hint="look for it elsewhere; `reanimate backup list` shows what there is",
@@ -134,24 +156,17 @@ class RestoreCollections(Action[NoParams]):
 
     async def act(self, context: ActionContext[NoParams]) -> dict[str, Any]:
         restores: list[dict[str, Any]] = context.progress.get("restores") or [
-            {"backup_id": manifest.id, "name": new_collection_name(manifest.collection, context.now())}
+            await plan_item(context.services, manifest.entry_name, context.target, context.incident)
             for manifest in await _damaged(context)
         ]
         await context.save(restores=restores)
         figures = await gateway_figures(context.services, context.incident.opened_at)
-        server = context.services.vector(context.target)
         done = []
         for item in restores:
-            manifest = await asyncio.to_thread(context.services.catalog.get, item["backup_id"])
             began = time.monotonic()
             if not item.get("restored"):
-                async with (
-                    restoring(context.services, context.target, manifest.collection),
-                    in_use(context.services.catalog, manifest, f"incident {context.incident.id}"),
-                ):
-                    await restore(server, context.services.catalog, manifest, item["name"])
-                item["restored"] = True
-                await context.save(restores=restores)
+                await restore_item(context.services, item, context.target, context.incident, context.save, restores)
+            manifest = await _manifest_of(context, item)
             done.append(
                 {
                     "collection": manifest.collection,
@@ -162,6 +177,7 @@ class RestoreCollections(Action[NoParams]):
                     "points": manifest.exact_count,
                     "writes_since": _missed_writes(manifest, figures),
                     "took_s": round(time.monotonic() - began, 2),
+                    **{key: item.get(key) for key in ("repository", "why", "proof", "passed_over")},
                 }
             )
         return {"restores": done}
@@ -169,8 +185,9 @@ class RestoreCollections(Action[NoParams]):
     async def check_after(self, context: ActionContext[NoParams], evidence: dict[str, Any]) -> dict[str, Any]:
         server = context.services.vector(context.target)
         for item in context.progress["restores"]:
-            manifest = await asyncio.to_thread(context.services.catalog.get, item["backup_id"])
-            (await verify(server, item["name"], manifest)).require(context.target)
+            # Every id was compared when it was loaded; here it only matters that nothing has happened since.
+            found = await verify(server, item["name"], await _manifest_of(context, item), depth=Depth.QUICK)
+            found.require(context.target)
         return {"verified": [item["name"] for item in context.progress["restores"]]}
 
     async def undo(self, context: ActionContext[NoParams]) -> dict[str, Any] | None:
@@ -180,6 +197,7 @@ class RestoreCollections(Action[NoParams]):
         for item in context.progress.get("restores", []):
             if item["name"] not in aliased:
                 await server.delete_collection(item["name"])
+                await note_failed(context.services, item, "undone by its incident")
                 removed.append(item["name"])
         await context.save(restores=[])
         return {"removed": removed}
@@ -209,20 +227,23 @@ class SwitchAliases(Action[NoParams]):
         server = context.services.vector(context.target)
         switched: dict[str, Any] = dict(context.progress.get("switched", {}))
         for item in await self._restores(context):
-            manifest = await asyncio.to_thread(context.services.catalog.get, item["backup_id"])
+            manifest = await _manifest_of(context, item)
             if item["name"] not in switched:
                 # Saved before the act: what stood before can only be read before.
                 switched[item["name"]] = (await plan_switch(server, manifest, item["name"])).to_json()
                 await context.save(switched=switched)
             planned = AliasSwitch.from_json(switched[item["name"]])
+            await note_switching(context.services, item, planned)
             await switch_aliases(server, manifest, item["name"], planned)
+            await note_live(context.services, item)
         return {"switched": switched}
 
     async def undo(self, context: ActionContext[NoParams]) -> dict[str, Any] | None:
         server = context.services.vector(context.target)
         switched: dict[str, Any] = context.progress.get("switched", {})
-        for item in reversed(list(switched.values())):
+        for name, item in reversed(switched.items()):
             await undo_switch(server, AliasSwitch.from_json(item))
+            await note_undone(context.services, context.target, name)
         await context.save(switched={})
         return {"put_back": [item["before"] for item in switched.values()]}
 
@@ -237,11 +258,13 @@ class VerifyCollections(Action[NoParams]):
         return f"all {evidence['checks']} checks passed on {evidence['target']}"
 
     async def act(self, context: ActionContext[NoParams]) -> dict[str, Any]:
-        restored = {item["backup_id"]: item for item in await context.earlier(RestoreCollections.name, "restores")}
+        items = await context.earlier(RestoreCollections.name, "restores")
+        restored = {lineage(manifest): manifest for manifest in [await _manifest_of(context, item) for item in items]}
         server = context.services.vector(context.target)
         ratio = context.services.settings.watch.min_count_ratio
         role = context.services.settings.vector.target(context.target).role
-        expected = await asyncio.to_thread(expected_manifests, context.services)
+        # What was restored must be as it was backed up, also where a newer backup was passed over.
+        expected = [restored.get(lineage(manifest), manifest) for manifest in await _expected(context)]
         if not expected or (missing := _without_backup(context.incident, expected)):
             what = ", ".join(missing) if expected else f"anything on {context.target}"
             raise VerificationFailed(
@@ -250,7 +273,7 @@ class VerifyCollections(Action[NoParams]):
             )
         checks: list[dict[str, Any]] = []
         for manifest in expected:
-            if manifest.id in restored:
+            if lineage(manifest) in restored:
                 found = await verify(server, names_of(manifest)[0], manifest)
                 checks += [
                     {"collection": manifest.collection, "check": c.name, "passed": c.passed, "found": c.found}
