@@ -16,7 +16,7 @@ from reanimate.backups.use import in_use
 from reanimate.bootstrap import Services
 from reanimate.clock import utcnow
 from reanimate.errors import Damaged, NotFound, ReanimateError, Refused
-from reanimate.protection.locks import Purpose, collection, exclusively
+from reanimate.protection.backups import restoring
 from reanimate.protection.restore_plans import Planned, plan_for
 from reanimate.restores import record
 from reanimate.restores.aliases import AliasSwitch
@@ -79,8 +79,7 @@ async def run_restore(
         Busy: a restore of the same collection goes on, or a backup that does not give way.
         ReanimateError: as `restore_and_switch`; then the aliases are as they were, and the new collection is gone.
     """
-    thing = collection(planned.plan.target, planned.manifest.collection)
-    async with exclusively(services.engine, services.settings.home, thing, Purpose.RESTORE):
+    async with restoring(services, planned.plan.target, planned.manifest.collection):
         while True:
             try:
                 return await _attempt(services, planned, trigger, carry, on_progress)

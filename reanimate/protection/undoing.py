@@ -9,7 +9,7 @@ from reanimate.bootstrap import Services
 from reanimate.clock import utcnow
 from reanimate.db.tables import Restore
 from reanimate.errors import NotFound, Refused
-from reanimate.protection.locks import Purpose, collection, exclusively
+from reanimate.protection.backups import restoring
 from reanimate.protection.restoring import write_down
 from reanimate.restores import record
 from reanimate.restores.aliases import AliasSwitch, undo_switch
@@ -50,8 +50,7 @@ async def undo_restore(services: Services, name: str, target: str, *, dry_run: b
         )
     if dry_run:
         return last
-    thing = collection(target, last.name)
-    async with exclusively(services.engine, services.settings.home, thing, Purpose.RESTORE):
+    async with restoring(services, target, last.name):
         await undo_switch(server, last.switch)
         now = utcnow()
         await write_down(services, lambda session: record.undone(session, target, last.name, now=now))

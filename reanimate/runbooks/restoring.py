@@ -9,7 +9,7 @@ from reanimate.bootstrap import Services
 from reanimate.clock import utcnow
 from reanimate.db.tables import Incident
 from reanimate.errors import Damaged, NotFound, ReanimateError, Refused, VerificationFailed
-from reanimate.protection.locks import Purpose, collection, exclusively
+from reanimate.protection.backups import restoring
 from reanimate.protection.restore_plans import Planned, plan_in_a_hurry
 from reanimate.protection.restoring import write_down
 from reanimate.restores import record
@@ -94,9 +94,8 @@ async def _restore(services: Services, item: Item, target: str, incident: Incide
     server = services.vector(target)
     repository = services.repositories[item["repository"]]
     manifest = repository.catalog.get(item["backup_id"])
-    thing = collection(target, manifest.collection)
     async with (
-        exclusively(services.engine, services.settings.home, thing, Purpose.RESTORE),
+        restoring(services, target, manifest.collection),
         in_use(repository.catalog, manifest, f"incident {incident.id}"),
     ):
         item["row"] = await write_down(
