@@ -14,6 +14,7 @@ from reanimate.commands import keeping, points, storing
 from reanimate.commands.output import JsonFlag, err, fail, out, print_json, run
 from reanimate.commands.postgres_backup import app as postgres
 from reanimate.commands.progress import Report, progress_bars
+from reanimate.commands.recovery_points import list_recovery_points, take_recovery_point
 from reanimate.config import load_settings
 from reanimate.errors import ReanimateError
 from reanimate.protection.backups import back_up, seed_replicas
@@ -25,6 +26,8 @@ keeping.add_to(app)
 storing.add_to(app)
 points.add_to(app)
 app.add_typer(postgres, name="postgres")
+app.command("point")(take_recovery_point)
+app.command("points")(list_recovery_points)
 
 
 @app.command("run")

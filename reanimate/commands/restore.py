@@ -11,6 +11,7 @@ from reanimate.commands.moments import moment
 from reanimate.commands.output import JsonFlag, err, out, print_json, run
 from reanimate.commands.postgres_restore import app as postgres
 from reanimate.commands.progress import Report, progress_bars
+from reanimate.commands.restore_point import app as point
 from reanimate.commands.restore_tables import print_done, print_plan
 from reanimate.errors import InputInvalid
 from reanimate.protection.restore_plans import Planned, plan_for
@@ -25,6 +26,7 @@ app = typer.Typer(
     help="Restores of vector collections: plan, run, undo, single points, clearing up.", no_args_is_help=True
 )
 app.add_typer(postgres, name="postgres")
+app.add_typer(point, name="point")
 app.command("points")(restore_points.points)
 app.command("forget")(restore_leftovers.forget)
 app.command("sweep")(restore_leftovers.sweep)

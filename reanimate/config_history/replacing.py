@@ -14,7 +14,7 @@ from reanimate.config_history.reading import Look, look
 from reanimate.config_history.versions import Version
 from reanimate.errors import Busy, ConfigInvalid, Damaged, Refused
 
-__all__ = ["Replacement", "prepare_file", "prepare_link", "prepare_removal"]
+__all__ = ["Replacement", "clear", "prepare_file", "prepare_link", "prepare_removal"]
 
 
 @dataclass(frozen=True)
@@ -99,6 +99,11 @@ def prepare_link(path: Path, link: str, *, present: Look) -> Replacement:
 def prepare_removal(path: Path, *, present: Look) -> Replacement:
     """Say that `path` is to be removed, as it was when the version in which it is deleted was found."""
     return Replacement(path, None, present)
+
+
+def clear(path: Path) -> None:
+    """Remove what a cut restore may have left beside a path."""
+    _remove(_aside(path))
 
 
 def _write(aside: Path, path: Path, content: bytes, version: Version) -> None:

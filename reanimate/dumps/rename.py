@@ -16,7 +16,7 @@ from reanimate.dumps.markers import Marked, Stage, databases_of, kept_name, mark
 from reanimate.dumps.restore import exclusively
 from reanimate.errors import Busy, InputInvalid, NotFound, Refused
 
-__all__ = ["Renamed", "Session", "discard", "give_back", "sessions_of", "take_name"]
+__all__ = ["Renamed", "Session", "discard", "give_back", "sessions_of", "take_name", "withdraw"]
 
 _ATTEMPTS = 4
 _NAMED = 5
@@ -117,6 +117,27 @@ async def give_back(login: Login, now: datetime, *, end_sessions: bool = False) 
 
         ended = await _rename(connection, login, moves, note, end_sessions=end_sessions)
         return Renamed(live, back.name, aside if exists else None, ended)
+
+
+async def withdraw(login: Login, backup_id: str, now: datetime, *, end_sessions: bool = False) -> Renamed:
+    """Undo a `take_name` where there had been no database of that name: the restored one is set aside, none is live.
+
+    Raises:
+        NotFound: there is none of that name now.
+        Refused, Busy: as `take_name`.
+    """
+    live = login.database
+    async with maintenance(login) as connection, exclusively(connection, live):
+        exists, comment = await _comment(connection, live)
+        if not exists:
+            raise NotFound(f"there is no database {live!r} on {login.where}")
+        aside = undone_name(live, now)
+
+        async def note() -> None:
+            await mark(connection, Marked(aside, live, Stage.UNDONE, backup_id, now.isoformat(), comment))
+
+        ended = await _rename(connection, login, [(live, aside)], note, end_sessions=end_sessions)
+        return Renamed(live, aside, None, ended)
 
 
 async def discard(login: Login, name: str) -> None:
