@@ -20,10 +20,13 @@ from tasks.backups import (
     seed_replicas,
 )
 from tasks.config_history import keep_config
+from tasks.recovery_points import begin_point, group_point
 from tasks.slots import SKIPPED, end_slots, slot_of_this_run
 from tasks.spreading import spread
 
 __all__ = ["night"]
+
+CONFIGURATION = "the configuration"
 
 
 @flow(name="night", flow_run_name="night-{scope}", on_cancellation=[end_slots])
@@ -61,7 +64,10 @@ async def night(
 
 
 async def _taken(target: str, scope: BackupScope) -> Outcomes:
-    """Take everything in full, and seed the replicas with it."""
+    """Take everything in full as one recovery point, and seed the replicas with it.
+
+    Databases and configuration go side by side with the collections, so that the point's parts are close in time.
+    """
     named = {
         "collections": await collections_to_back_up(target, [], scope is BackupScope.ALL, return_state=True),
         "databases": await databases_to_back_up(return_state=True),
@@ -69,13 +75,40 @@ async def _taken(target: str, scope: BackupScope) -> Outcomes:
     known = await results_of(named)
     collections, databases = known.get("collections", []), known.get("databases", [])
     outcomes = {f"choosing {what}": state for what, state in named.items() if not state.is_completed()}
-    taken = await spread({name: (back_up, {"collection": name, "target": target}) for name in collections})
-    seeds = {
-        f"replicas of {name}": (seed_replicas, {"backup_id": id_}) for name, id_ in (await results_of(taken)).items()
-    }
-    rest = {
-        **{f"database {name}": (back_up_database, {"database": name}) for name in databases},
-        "configuration": (keep_config, {}),
-        **seeds,
-    }
-    return {**outcomes, **taken, **await spread(rest)}
+    point = await begin_point()
+    taken = await spread(
+        {
+            CONFIGURATION: (keep_config, {}),
+            **{f"database {name}": (back_up_database, {"database": name, "point": point}) for name in databases},
+            **{name: (back_up, {"collection": name, "target": target, "point": point}) for name in collections},
+        }
+    )
+    outcomes |= taken
+    outcomes["recovery point"] = await _grouped(point, taken, collections, databases)
+    ids = await results_of({name: taken[name] for name in collections})
+    seeds = {f"replicas of {name}": (seed_replicas, {"backup_id": id_}) for name, id_ in ids.items()}
+    return {**outcomes, **await spread(seeds)}
+
+
+async def _grouped(point: str, taken: Outcomes, collections: list[str], databases: list[str]) -> State[Any]:
+    """Group what was taken; what was not is named in the point."""
+    results = await results_of(taken)
+    failed: dict[str, dict[str, str]] = {"vector": {}, "postgres": {}, "config": {}}
+    for kind, names in (
+        ("vector", {name: name for name in collections}),
+        ("postgres", {f"database {name}": name for name in databases}),
+        ("config", {CONFIGURATION: CONFIGURATION}),
+    ):
+        for task_name, name in names.items():
+            if not taken[task_name].is_completed():
+                error = await taken[task_name].aresult(raise_on_failure=False)
+                failed[kind][name] = str(error) or str(taken[task_name].message)
+    state: State[Any] = await group_point(
+        point,
+        {name: results[name] for name in collections if name in results},
+        {name: results[f"database {name}"] for name in databases if f"database {name}" in results},
+        results.get(CONFIGURATION),
+        failed,
+        return_state=True,
+    )
+    return state

@@ -16,6 +16,8 @@ async def keep_config() -> dict[str, object]:
     for problem in kept.problems:
         get_run_logger().warning("%s", problem)
     return {
+        "manifest": kept.manifest.id if kept.manifest else None,
+        "at": kept.at.isoformat(),
         "watched": kept.watched,
         "changes": [f"{version.subject} by {version.author}" for version in kept.changes],
         "problems": list(kept.problems),

@@ -66,7 +66,7 @@ async def opened(home: Path, *, vector_url: str, key: str | None, record: str, a
     nowhere = "http://127.0.0.1:9"
     Addresses(nowhere, nowhere, nowhere, nowhere, nowhere, nowhere, record, {"primary": vector_url}).save(home)
     (home / "reanimate.toml").write_text(
-        f'[database]\nurl = "{record}"\n[config]\nfiles = ["{etc}"]\nqdrant = false\n'
+        f'[database]\nurl = "{record}"\n[configuration]\nfiles = ["{etc}"]\nqdrant = false\n'
         f'[[postgres.databases]]\nname = "agent"\nurl = "{url}"\n'
         f'[[vector.targets]]\nname = "primary"\nrole = "primary"\nurl = "{vector_url}"\napi_key = "{key}"\n'
     )

@@ -296,6 +296,6 @@ def _two_machines(manifests: Sequence[ConfigManifest]) -> list[str]:
     if files and manifests[0].host != here:
         return [
             f"this set was last kept on {manifests[0].host}, and now on {here}: if both have files of their own, give "
-            "each a config.name"
+            "each a configuration.name"
         ]
     return []

@@ -127,7 +127,9 @@ def _read_once(path: Path, seen: Look, limit: int) -> Seen:
             what = "a folder" if stat.S_ISDIR(found.st_mode) else "no file"
             return Seen(seen, link=link, reason=f"it leads to {what}" if link else f"it is {what}")
         if found.st_size > limit:
-            reason = f"{found.st_size} bytes are more than config.max_file_bytes = {limit}; its content is not kept"
+            reason = (
+                f"{found.st_size} bytes are more than configuration.max_file_bytes = {limit}; its content is not kept"
+            )
             return Seen(seen, link=link, reason=reason, too_large=True)
         content = b""
         while len(content) <= found.st_size and (chunk := os.read(descriptor, _CHUNK)):

@@ -39,6 +39,8 @@ class CollectionStep(BaseModel):
     backup_id: str
     new_name: str
     switch: dict[str, Any] | None = None
+    row: int | None = None
+    """In the record, when that could be written."""
 
 
 class DatabaseStep(BaseModel):

@@ -2,8 +2,10 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
 
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -26,12 +28,13 @@ from reanimate.backups.recovery_points import (
 from reanimate.bootstrap import Services
 from reanimate.clock import utcnow
 from reanimate.config_history.versions import ConfigManifest
+from reanimate.dumps.manifest import PostgresManifest
 from reanimate.errors import InputInvalid, NotFound, ReanimateError, ServerFailed
 from reanimate.protection.backups import back_up, names_to_back_up
 from reanimate.protection.configuration import history_of
 from reanimate.protection.databases import back_up_database, databases_to_back_up
 
-__all__ = ["Wanted", "group", "point_state", "point_states", "take_point", "wanted_of"]
+__all__ = ["Wanted", "group", "group_backups", "point_state", "point_states", "take_point", "wanted_of"]
 
 log = logging.getLogger(__name__)
 
@@ -76,7 +79,7 @@ async def wanted_of(
         )
     else:
         found = await names_to_back_up(services, target, everything=everything)
-        settings = services.settings.config
+        settings = services.settings.configuration
         wanted = Wanted(tuple(found), tuple(databases_to_back_up(services)), bool(settings.files or settings.qdrant))
     if wanted.empty:
         raise InputInvalid("there is nothing to take a recovery point of", hint="name collections, files or databases")
@@ -156,6 +159,38 @@ async def group(catalog: Catalog, point_id: str, taken: Sequence[Member | Missin
     return point
 
 
+async def group_backups(
+    services: Services,
+    point_id: str,
+    *,
+    collections: Mapping[str, str],
+    databases: Mapping[str, str],
+    config: tuple[str, datetime] | None,
+    failed: Mapping[tuple[Kind, str], str],
+) -> RecoveryPoint:
+    """Publish a point over backups that were taken for it one by one: name → id, and why what failed is not in it.
+
+    `config` is the manifest that was true, and when it was seen to be. Safe to repeat.
+
+    Raises:
+        NotFound, Damaged: one of the backups is not there, or cannot be used.
+        ServerFailed: there are none.
+        Unreachable: the store could not be read or written.
+    """
+    catalog = services.catalog
+    with suppress(NotFound):
+        return await asyncio.to_thread(read_point, catalog, point_id)
+    taken: list[Member | Missing] = []
+    if config is not None:
+        manifest_id, seen_at = config
+        found = await asyncio.to_thread(catalog.find, manifest_id, ConfigManifest)
+        taken.append(member_of(found, seen_at=seen_at))
+    taken += [member_of(await asyncio.to_thread(catalog.find, id_, PostgresManifest)) for id_ in databases.values()]
+    taken += [member_of(await asyncio.to_thread(catalog.find, id_, VectorManifest)) for id_ in collections.values()]
+    taken += [Missing(kind=kind, subject=subject, reason=reason) for (kind, subject), reason in failed.items()]
+    return await group(catalog, point_id, taken)
+
+
 async def point_states(catalog: Catalog) -> tuple[list[PointState], list[DamagedPoint]]:
     """Return every point with what its members are worth now, newest first, and those that cannot be used.
 
@@ -194,4 +229,4 @@ async def _attempt(kind: Kind, subject: str, work: Awaitable[Member]) -> Member 
 
 
 def _set_name(services: Services) -> str:
-    return services.settings.config.name or services.settings.agent.name
+    return services.settings.configuration.name or services.settings.agent.name

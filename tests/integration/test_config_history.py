@@ -254,7 +254,7 @@ async def test_keep__odd_files_are_told_and_harm_nothing(catalog: Catalog, etc: 
     assert await history.content(by_name["binary"]) == bytes(range(256))
     assert await history.content(by_name[r"\xff\x0a\\name"]) == b"odd"
     told = "\n".join(kept.problems)
-    assert "2000 bytes are more than config.max_file_bytes = 1000" in told
+    assert "2000 bytes are more than configuration.max_file_bytes = 1000" in told
     assert "pipe: it is no file; not kept" in told
     assert (await history.keep()).problems == kept.problems, "each time, for it is not well kept"
     with pytest.raises(Refused, match="has no content"):
