@@ -12,7 +12,7 @@ from reanimate.backups.catalog import Catalog, backup_prefix, new_backup_id
 from reanimate.backups.changes import NoBase
 from reanimate.backups.comparison import count_points
 from reanimate.backups.facts import SnapshotFacts, read_facts
-from reanimate.backups.fetching import FetchedShard, forget
+from reanimate.backups.fetching import FetchedShard, Patience, forget
 from reanimate.backups.liveness import Witness, count_warnings
 from reanimate.backups.manifest import Embedding, LiveCounts, ShardKeys, ShardPart, VectorManifest, Whole
 from reanimate.backups.names import model_of
@@ -43,6 +43,8 @@ class BackupOptions:
     golden_queries: int = 20
     snapshot_timeout_s: float = 3600.0
     reader_timeout_s: float = 1800.0
+    calm_timeout_s: float = 120.0
+    """How long to wait for a moment in which the server rewrites no segments; see `vector.calm`."""
     transfer: TransferLimits = field(default_factory=TransferLimits)
     partial_share: float = 0.5
     """Changes only are taken as long as they are smaller than this share of the full backup."""
@@ -50,6 +52,10 @@ class BackupOptions:
     """How many shards are fetched at once."""
     models: Mapping[str, str] = field(default_factory=dict)
     """Collection, alias or glob -> the embedding model that makes its vectors."""
+
+    @property
+    def patience(self) -> Patience:
+        return Patience(self.snapshot_timeout_s, self.calm_timeout_s, self.transfer)
 
     @classmethod
     def from_settings(cls, settings: BackupSettings, models: Mapping[str, str] | None = None) -> "BackupOptions":
@@ -137,7 +143,8 @@ class _Taking:
             after, _ = await count_points(source.server, source.collection)
             self.progress("check", 0, 1)
             facts = await self._check(brought.shards, scratch)
-            warnings = await witness.compare(source, facts, before if exact else None, after if exact else None)
+            counts = (before, after) if exact else (None, None)
+            warnings = await witness.compare(source, facts, *counts, calm=brought.calm)
             self.progress("check", 1, 1)
             parts = [await self._store(prefix, shard) for _, shard in sorted(brought.shards.items())]
         manifest = self._describe(brought, facts, LiveCounts(before=before, after=after), parts).model_copy(
@@ -149,7 +156,7 @@ class _Taking:
             }
         )
         published = await catalog.publish(manifest)
-        await forget(brought.shards)
+        await forget(brought.shards.values())
         await journal.done()
         return published.manifest
 
@@ -199,6 +206,7 @@ class _Taking:
             shard_id=replica.shard_id,
             shard_key=replica.shard_key,
             peer_id=replica.peer_id,
+            numbers=shard.numbers,
             whole=whole,
         )
 

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from reanimate.backups.catalog import Catalog
 from reanimate.backups.changes import NoBase, newest_full, why_not_base
-from reanimate.backups.fetching import FetchedShard, NothingChanged, ShardSource, fetch_changes, fetch_full
+from reanimate.backups.fetching import FetchedShard, NothingChanged, Patience, ShardSource, fetch_changes, fetch_full
 from reanimate.backups.manifest import Server, ShardPart
 from reanimate.backups.materialise import fetch_bare
 from reanimate.backups.scratch import require_room
@@ -18,7 +18,6 @@ from reanimate.vector.config import Json
 from reanimate.vector.layout import Layout, Replica, choose_replicas, survey
 from reanimate.vector.partial_transfers import TooLarge
 from reanimate.vector.server import VectorServer
-from reanimate.vector.transfers import TransferLimits
 
 __all__ = ["Brought", "Source", "bring", "look"]
 
@@ -29,9 +28,7 @@ class _Options(Protocol):
     """What is asked here of the options of a backup."""
 
     @property
-    def snapshot_timeout_s(self) -> float: ...
-    @property
-    def transfer(self) -> TransferLimits: ...
+    def patience(self) -> Patience: ...
     @property
     def partial_share(self) -> float: ...
     @property
@@ -63,6 +60,11 @@ class Brought:
 
     shards: Mapping[int, FetchedShard]
     base_id: str | None = None
+
+    @property
+    def calm(self) -> bool:
+        """Say whether no server was rewriting segments while they were taken."""
+        return all(shard.calm for shard in self.shards.values())
 
 
 async def look(server: VectorServer, asked: str) -> Source:
@@ -123,14 +125,7 @@ async def _bring_full(
     sums = _Sums(progress, len(source.replicas))
 
     async def fetch(replica: Replica) -> FetchedShard:
-        return await fetch_full(
-            source.shard(replica),
-            scratch,
-            journal,
-            timeout_s=options.snapshot_timeout_s,
-            limits=options.transfer,
-            on_progress=sums.of(replica.shard_id),
-        )
+        return await fetch_full(source.shard(replica), scratch, journal, options.patience, sums.of(replica.shard_id))
 
     return Brought(await _all(source.replicas, fetch, options.parallel, sums))
 
@@ -182,13 +177,7 @@ async def _changes(
     try:
         await fetch_bare(catalog, part, base_file)
         return await fetch_changes(
-            source,
-            part,
-            base_file,
-            scratch,
-            at_most=at_most,
-            limits=options.transfer,
-            on_progress=sums.of(part.shard_id),
+            source, part, base_file, scratch, options.patience, sums.of(part.shard_id), at_most=at_most
         )
     except NothingChanged:
         raise NoBase(f"the server does not say what changed in shard {part.shard_id}, only that nothing did") from None

@@ -33,6 +33,8 @@ def why_not_base(base: VectorManifest, server: Server, config: Json, peers: Mapp
         return f"the server was {base.server.version} then and is {server.version}"
     if differences := vector_differences(base.config, config):
         return f"the vectors are others: {differences[0]}"
+    if silent := [part.shard_id for part in base.parts if part.numbers is None]:
+        return f"it does not say how the changes of shard {silent[0]} were numbered"
     had = {part.shard_id: part.peer_id for part in base.parts}
     if had.keys() != peers.keys():
         return f"the shards were {sorted(had)} and are {sorted(peers)}"

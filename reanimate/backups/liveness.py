@@ -31,7 +31,9 @@ class Witness:
         """Ask every shard for its newest operation."""
         return cls(await _operations(source))
 
-    async def compare(self, source: Source, facts: SnapshotFacts, before: int | None, after: int | None) -> list[str]:
+    async def compare(
+        self, source: Source, facts: SnapshotFacts, before: int | None, after: int | None, *, calm: bool
+    ) -> list[str]:
         """Hold the snapshot against what was live then and is now; return what is worth saying.
 
         `before` and `after` are the exact live counts, None where they are not known exactly.
@@ -47,47 +49,59 @@ class Witness:
         found = tally(facts.sentinels, points)
         quiet = self.operations is not None and await _operations(source) == self.operations
         return [
-            *count_warnings(source.collection, before, after, facts.count, quiet=quiet),
-            *point_warnings(source.collection, found, quiet=quiet),
+            *count_warnings(source.collection, before, after, facts.count, quiet=quiet, calm=calm),
+            *point_warnings(source.collection, found, quiet=quiet, calm=calm),
         ]
 
 
 def count_warnings(
-    collection: str, before: int | None, after: int | None, found: int, *, quiet: bool = True
+    collection: str, before: int | None, after: int | None, found: int, *, quiet: bool = True, calm: bool = True
 ) -> list[str]:
     """Hold the snapshot's count against the exact live counts before and after it (None: not known exactly).
 
+    `quiet`: nobody wrote meanwhile. `calm`: the server rewrote no segments meanwhile; if it did, points that had been
+    deleted may be in the snapshot, which is a warning to whoever restores it.
+
     Raises:
-        Damaged: nobody wrote (`quiet`) and the snapshot has another, or it is empty and the collection is not.
+        Damaged: the difference cannot be explained, or the snapshot is empty and the collection is not.
     """
     if before is None or after is None:
         return ["the live collection could not be counted exactly (strict mode); the snapshot's own count stands"]
-    if quiet and before == after != found:
+    if found == 0 and 0 not in (before, after):
+        raise Damaged(f"the snapshot of {collection!r} is empty, the collection holds {after} points")
+    if quiet and before == after != found and (calm or found < after):
         raise Damaged(
             f"the snapshot of {collection!r} holds {found} points, the collection {before}",
             hint="nothing was published; take another backup, and look at the server's log",
         )
-    if found == 0 and 0 not in (before, after):
-        raise Damaged(f"the snapshot of {collection!r} is empty, the collection holds {after} points")
+    warnings = [] if calm else [_not_calm(found - after if quiet else None)]
     if found == 0:
-        return ["the collection was empty; a restore prefers an older backup that holds points"]
-    return []
+        warnings.append("the collection was empty; a restore prefers an older backup that holds points")
+    return warnings
 
 
-def point_warnings(collection: str, found: Tally, *, quiet: bool) -> list[str]:
+def _not_calm(more: int | None) -> str:
+    what = "points" if more is None else f"{more} points"
+    return (
+        "the server was rewriting segments all the while, and puts points that are deleted meanwhile into its "
+        f"snapshots: {what} may come back with this backup that had been deleted"
+    )
+
+
+def point_warnings(collection: str, found: Tally, *, quiet: bool, calm: bool = True) -> list[str]:
     """Judge a sample of the snapshot's points by what the live collection holds under the same ids.
 
     Raises:
-        Damaged: some differ although nobody wrote.
+        Damaged: some differ, and nothing explains it.
     """
-    odd = len(found.changed) + len(found.missing)
-    if odd and quiet:
+    unexplained = len(found.changed) + (len(found.missing) if calm else 0)
+    if quiet and unexplained:
         raise Damaged(
             f"the snapshot of {collection!r} does not hold what the collection holds, which nobody wrote to meanwhile: "
             f"of a sample of points {found}",
             hint="nothing was published; look at the server's log, and check its disk",
         )
-    if odd:
+    if not quiet and (found.changed or found.missing):
         return [f"of a sample of points {found} by the time the backup was done; the collection was being written to"]
     return []
 

@@ -114,6 +114,8 @@ class ShardPart(Part):
     """Of a collection whose shards are chosen by keys."""
     peer_id: int | None = None
     """The peer whose replica it was taken from: only that one numbers its operations so."""
+    numbers: dict[str, list[int]] | None = None
+    """Of a full backup: how the server numbered the changes of each segment, by which another history is known."""
     whole: Whole | None = None
     """Of a backup of changes only."""
 

@@ -30,6 +30,8 @@ __all__ = [
     "inspect_partial",
     "manifest_json",
     "merge_partial",
+    "numbers_of",
+    "require_same_history",
 ]
 
 Json = dict[str, Any]
@@ -95,6 +97,45 @@ def base_manifest(full: Path) -> dict[str, SegmentManifest]:
     if unstated := sorted(files.keys() - versions.keys()):
         raise Damaged(f"reading {full.name}: segment {unstated[0]} has no state")
     return {segment: SegmentManifest(versions[segment], files[segment]) for segment in sorted(files)}
+
+
+def numbers_of(manifest: Json) -> dict[str, list[int]]:
+    """Return of a server's own manifest what tells one history of a segment from another.
+
+    Segment -> its version, then every number that one of its files was changed at. When the same segment has gone
+    another way since (somebody put an older state back and wrote on), files are numbered otherwise.
+    """
+    return {
+        segment: [
+            int(one["segment_version"]),
+            *sorted({int(changed) for changed in one["file_versions"].values() if changed is not None}),
+        ]
+        for segment, one in sorted(manifest.items())
+    }
+
+
+def require_same_history(numbers: dict[str, list[int]], base: dict[str, SegmentManifest], facts: PartialFacts) -> None:
+    """See that what a partial snapshot leaves out is what the full one holds.
+
+    `numbers` is `numbers_of` a moment before the full snapshot was made. A file that is left out has not changed since:
+    it has the number that it had then, or one that was given in between, or, when the server has started anew since,
+    the segment's.
+
+    Raises:
+        Refused: it has another.
+    """
+    for segment, now in facts.segments.items():
+        if segment not in base:
+            continue
+        version, *known = numbers.get(segment, [0])
+        for name in sorted(set(now.files) - facts.sent[segment]):
+            changed = now.files[name]
+            if changed is not None and changed not in known and not version < changed <= base[segment].version:
+                raise Refused(
+                    f"of segment {segment} the file {name} was changed last by operation {changed}, "
+                    "which had not changed it when the full snapshot was made",
+                    hint="the shard has another history since; take a full backup",
+                )
 
 
 def manifest_json(manifest: dict[str, SegmentManifest]) -> Json:

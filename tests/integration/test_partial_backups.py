@@ -143,24 +143,56 @@ async def test_partial__of_another_collection_of_that_name(primary: CleanServer,
     assert await _restored(primary, catalog, partial) == live
 
 
-async def test_partial__after_an_older_state_was_put_back(primary: CleanServer, catalog: Catalog) -> None:
-    """Somebody put an older shard into the live collection: its numbers of operations mean nothing any more."""
-    name = primary.name()
-    await fill(primary.server, name, 2000)
-    old = await take_backup(primary.server, name, catalog)
-    await primary.server.upsert(name, points(9000, 9500))
-    newer = await take_backup(primary.server, name, catalog)
-    part = old.parts[0]
+async def _put_back(clean: CleanServer, catalog: Catalog, name: str, manifest: VectorManifest) -> None:
+    """Put the shard of a backup into the live collection, as nobody should."""
     file = catalog.scratch / "old"
-    await materialise(catalog, old, part, file)
-    upload = primary.server.path(name, "shards", "0", "snapshots", "upload")
-    await primary.server.request(
-        "POST", upload, doing="putting back", timeout_s=60, files={"snapshot": ("old.snapshot", file.read_bytes())}
-    )
+    await materialise(catalog, manifest, manifest.parts[0], file)
+    upload = clean.server.path(name, "shards", "0", "snapshots", "upload")
+    content = {"snapshot": ("old.snapshot", file.read_bytes())}
+    await clean.server.request("POST", upload, doing="putting back", timeout_s=60, files=content)
     file.unlink()
-    assert await primary.server.count(name) == 2000
+
+
+@pytest.mark.parametrize("writes", [0, 3, 12], ids=["older", "still older", "newer by number"])
+async def test_partial__after_an_older_state_was_put_back(primary: CleanServer, catalog: Catalog, writes: int) -> None:
+    """Somebody put an older shard into the live collection and wrote on: the numbers of operations mean others now.
+
+    Vectors were changed first and payloads then, so that by number alone the vectors would look unchanged.
+    """
+    name = primary.name()
+    await fill(primary.server, name, 400)
+    old = await take_backup(primary.server, name, catalog)
+    for begin in range(9000, 9008):
+        await primary.server.upsert(name, points(begin, begin + 1))
+    await take_backup(primary.server, name, catalog)
+    await _put_back(primary, catalog, name, old)
+    assert await primary.server.count(name) == 400
+    for write in range(writes):
+        if write < 4:
+            await primary.server.upsert(name, points(7000 + write, 7001 + write))
+        else:
+            path, body = primary.server.path(name, "points/payload"), {"payload": {"write": write}, "points": [5, 6]}
+            await primary.server.request("POST", path, doing="p", timeout_s=30, params={"wait": "true"}, json=body)
     partial = await take_backup(primary.server, name, catalog, ALWAYS, partial=True)
+    live = (await primary.server.scroll(name, limit=10_000))["points"]
+    assert await _restored(primary, catalog, partial) == live
     assert partial.base is None
-    assert partial.instead_of_partial is not None
-    assert newer.id in partial.instead_of_partial or "already" in partial.instead_of_partial
-    assert partial.exact_count == 2000
+    assert "another history" in str(partial.instead_of_partial)
+
+
+@pytest.mark.parametrize("partial", [False, True], ids=["full", "changes"])
+async def test_backup__while_the_server_rewrites_segments(
+    primary: CleanServer, catalog: Catalog, partial: bool
+) -> None:
+    """A server puts what is deleted while it rewrites segments into its snapshots; a backup has none of it."""
+    name = primary.name()
+    optimizers = {"indexing_threshold": 200, "deleted_threshold": 0.05, "vacuum_min_vector_number": 100}
+    body = {"vectors": {"size": 64, "distance": "Dot"}, "optimizers_config": optimizers}
+    await primary.server.create_collection(name, body)
+    await primary.server.upsert(name, points(0, 500, 64))
+    await take_backup(primary.server, name, catalog)
+    for begin in range(500, 8000, 500):
+        await primary.server.upsert(name, points(begin, begin + 500, 64))
+    await _delete(primary, name, list(range(0, 8000, 16)))
+    manifest = await take_backup(primary.server, name, catalog, BackupOptions(partial_share=100.0), partial=partial)
+    assert (manifest.exact_count, manifest.base is not None, manifest.warnings) == (7500, partial, [])
