@@ -138,7 +138,7 @@ async def _name_back(login: Login, noted: DatabaseStep, began: datetime, *, end_
 async def _drop_restored(login: Login, noted: DatabaseStep, began: datetime) -> None:
     """Drop what was restored, or half restored, and never took a name."""
     async with maintenance(login) as connection, database_exclusively(connection, login.database):
-        await sweep(connection, login.database)
+        await sweep(connection, login)
         known = await databases_of(connection, login.database)
     for one in known:
         ours = one.name == noted.restored or (
