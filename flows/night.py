@@ -7,6 +7,7 @@ from prefect.client.schemas.objects import State
 
 from flows.forms import BackupScope, ScheduleName, TargetName
 from flows.prove import proven
+from flows.retain import forgotten
 from flows.together import Outcomes, results_of, together
 from tasks.backups import (
     back_up,
@@ -60,6 +61,7 @@ async def night(
         outcomes |= await spread(
             {f"retention in {name}": (retain_in, {"repository": name}) for name in (first, *others)}
         )
+        outcomes |= await forgotten()
         return await together(outcomes, slot)
 
 

@@ -13,6 +13,7 @@ from reanimate.doctor.database import database_findings
 from reanimate.doctor.finding import Finding, ok
 from reanimate.doctor.machine import machine_findings
 from reanimate.doctor.protection import arrangement_findings, store_findings
+from reanimate.doctor.restores import leftover_findings
 from reanimate.doctor.servers import prefect_findings, target_findings
 from reanimate.secrets import Secrets
 from reanimate.supervisor.lock import holder
@@ -40,6 +41,8 @@ async def examine(settings: Settings) -> list[Finding]:
 def _examinations(settings: Settings, http: httpx.AsyncClient, *, running: bool) -> list[AsyncIterator[Finding]]:
     examinations: list[AsyncIterator[Finding]] = []
     addresses = Addresses.load(settings.home) if running else None
+    if running:
+        examinations.append(leftover_findings(settings))
     if database := _database_url(settings, addresses):
         own_prefect = settings.prefect.api_url is None
         examinations.append(database_findings(database, prefect_database(settings) if own_prefect else None))

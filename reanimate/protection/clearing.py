@@ -19,7 +19,7 @@ from reanimate.restores.leftovers import Fate, Known, Leftover, Old, judge_lefto
 from reanimate.switches.gateways import acknowledged_writes
 from reanimate.vector.server import VectorServer
 
-__all__ = ["clear_leftovers", "forget_old", "leftovers"]
+__all__ = ["clear_leftovers", "forget_old", "leftovers", "restored_targets"]
 
 
 async def leftovers(services: Services, target: str) -> list[Leftover]:
@@ -63,6 +63,20 @@ async def clear_leftovers(
                 .values(state="failed", error="it was cut off; what it left was removed")
             )
     return going
+
+
+async def restored_targets(services: Services) -> list[str]:
+    """Return the vector targets on which a restore has left what was live before.
+
+    Raises:
+        SQLAlchemyError: the record is away.
+    """
+    waiting = select(Restore.target).where(
+        Restore.kind == "vector", Restore.switch.is_not(None), Restore.removed_at.is_(None)
+    )
+    async with services.sessions() as session:
+        found = {*await session.scalars(waiting)}
+    return [target.name for target in services.settings.vector.targets if target.name in found]
 
 
 async def forget_old(
