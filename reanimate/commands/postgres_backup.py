@@ -1,6 +1,5 @@
-"""`reanimate backup postgres …`: take, list, show and try backups of Postgres databases."""
+"""`reanimate backup postgres …`: take, list and show backups of Postgres databases."""
 
-import asyncio
 from typing import Annotated, Any
 
 import typer
@@ -9,24 +8,18 @@ from rich.table import Table
 
 from reanimate.backups.catalog import DamagedBackup, Published
 from reanimate.backups.repositories import named, open_repositories
-from reanimate.backups.use import in_use
 from reanimate.bootstrap import open_services
 from reanimate.clock import utcnow
 from reanimate.commands.output import JsonFlag, err, fail, out, print_json, run
-from reanimate.commands.postgres_output import print_checks
 from reanimate.commands.progress import Report, progress_bars
 from reanimate.config import load_settings
-from reanimate.dumps.databases import scratch_login
 from reanimate.dumps.manifest import PostgresManifest
-from reanimate.dumps.programs import find_programs
-from reanimate.dumps.proof import prove_dump
-from reanimate.dumps.verification import Verification
 from reanimate.errors import InputInvalid, ReanimateError
 from reanimate.protection.databases import back_up_database, databases_to_back_up
 
 __all__ = ["app"]
 
-app = typer.Typer(help="Backups of Postgres databases: run, list, show, try.", no_args_is_help=True)
+app = typer.Typer(help="Backups of Postgres databases: run, list, show.", no_args_is_help=True)
 
 RepositoryOption = Annotated[
     str | None, typer.Option("--repository", help="The repository; else the one that backups are taken into.")
@@ -165,38 +158,6 @@ def _details(manifest: PostgresManifest) -> dict[str, str]:
         "stored": f"{_megabytes(part.stored_size)} as {'+'.join(part.packing) or 'it is'}",
         "warnings": "; ".join(manifest.warnings) or "none",
     }
-
-
-@app.command("try")
-def try_backup(
-    backup_id: Annotated[str, typer.Argument(metavar="ID", help="As `reanimate backup postgres list` shows it.")],
-    repository: RepositoryOption = None,
-    json: JsonFlag = False,
-) -> None:
-    """Restore a backup on a scratch server, hold it against its manifest, and drop it. Nothing live is touched."""
-    with progress_bars() as report:
-        verification = run(lambda: _try(backup_id, repository, report))
-    if json:
-        print_json(verification.to_json())
-    else:
-        print_checks(verification)
-    if not verification.passed:
-        raise typer.Exit(1)
-
-
-async def _try(backup_id: str, repository: str | None, report: Report) -> Verification:
-    settings = load_settings()
-    catalog = named(open_repositories(settings), repository).catalog
-    one = await asyncio.to_thread(catalog.find, backup_id, PostgresManifest)
-    async with in_use(catalog, one.manifest, "a try"):
-        return await prove_dump(
-            catalog,
-            one.manifest,
-            await find_programs(settings.database.pg_bin),
-            server=scratch_login(settings),
-            pg_bin=settings.database.pg_bin,
-            on_progress=report,
-        )
 
 
 def _catalog(repository: str | None) -> Any:

@@ -10,6 +10,7 @@ from reanimate.config import Settings
 from reanimate.db.url import prefect_database, record_url
 from reanimate.doctor.configuration import configuration_findings
 from reanimate.doctor.database import database_findings
+from reanimate.doctor.dumps import dump_findings
 from reanimate.doctor.finding import Finding, ok
 from reanimate.doctor.machine import machine_findings
 from reanimate.doctor.protection import arrangement_findings, store_findings
@@ -34,6 +35,7 @@ async def examine(settings: Settings) -> list[Finding]:
             *(_all(examination) for examination in _examinations(settings, http, running=pid is not None)),
             store_findings(settings),
             configuration_findings(settings, running=pid is not None),
+            dump_findings(settings, running=pid is not None),
         )
     return [*findings, *(finding for group in groups for finding in group)]
 

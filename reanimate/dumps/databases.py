@@ -9,7 +9,7 @@ from reanimate.dumps.login import Login
 from reanimate.errors import ConfigInvalid
 from reanimate.secrets import Secrets
 
-__all__ = ["database_names", "login_of", "scratch_login"]
+__all__ = ["configured_login", "database_names", "login_of", "scratch_login"]
 
 
 def database_names(settings: Settings) -> list[str]:
@@ -30,13 +30,22 @@ def login_of(name: str, settings: Settings, addresses: Addresses, secrets: Secre
         if settings.prefect.api_url is not None:
             raise ConfigInvalid("Prefect's server is not ours, and its database is not known here")
         return Login.from_url(_as_libpq_says(prefect_url(settings, addresses, secrets)), name=name)
-    for database in settings.postgres.databases:
-        if database.name == name:
-            return Login.from_url(database.url.get_secret_value(), name=name)
+    if (login := configured_login(name, settings)) is not None:
+        return login
     raise ConfigInvalid(
         f"no database is called {name!r}",
         hint=f"there are {', '.join(database_names(settings))}; others are named in [[postgres.databases]]",
     )
+
+
+def configured_login(name: str, settings: Settings) -> Login | None:
+    """Return how to reach a database of the settings; None for others, our own among them.
+
+    Raises:
+        ConfigInvalid: its URL is not usable.
+    """
+    urls = {database.name: database.url.get_secret_value() for database in settings.postgres.databases}
+    return Login.from_url(urls[name], name=name) if name in urls else None
 
 
 def scratch_login(settings: Settings) -> Login | None:

@@ -125,12 +125,16 @@ async def test_commands__one_that_fails_does_not_keep_the_others(reanimate: Run)
     assert "Traceback" not in done.stderr
 
 
-async def test_commands__try_and_errors(reanimate: Run) -> None:
-    """A try shows its checks; what is wrong with the arguments is one line."""
+async def test_commands__proof_and_errors(reanimate: Run) -> None:
+    """A proof is marked beside the backup and chosen by; what is wrong with the arguments is one line."""
     newest = json.loads((await reanimate("backup", "postgres", "list", "agent", "--json")).stdout)[0]
-    tried = await reanimate("backup", "postgres", "try", newest["id"])
-    assert tried.exit_code == 0
-    assert "the same rows in 1 tables" in tried.stdout
+    unproven = await reanimate("restore", "postgres", "plan", "--database", "agent", "--newest-proven")
+    assert "not proven" in unproven.stderr
+    assert (await reanimate("prove", "--backup", newest["id"])).exit_code == 0
+    proven = await reanimate("restore", "postgres", "plan", "--database", "agent", "--newest-proven", "--json")
+    plan = json.loads(proven.stdout)
+    assert plan["backup_id"] == newest["id"]
+    assert plan["proven_at"]
     for arguments, said in (
         (("backup", "postgres", "run"), "name the databases to back up, or give --all"),
         (("backup", "postgres", "run", "nobody"), "no database is called 'nobody'"),
