@@ -209,6 +209,7 @@ def told(error: BaseException, doing: str) -> ReanimateError:
     if isinstance(error, FileNotFoundError):
         return NotFound(f"{doing}: it is not in the store")
     if isinstance(error, (PermissionDeniedError, UnauthenticatedError)):
+        said = said.split(": Error performing")[0]
         return Refused(f"{doing}: {said}", hint="see whether the credentials are right and may do this")
     return Unreachable(f"{doing}: {said}", hint="see whether the store is reachable and has room")
 

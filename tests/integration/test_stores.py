@@ -12,17 +12,22 @@ import obstore
 import pytest
 from faulty_proxy import Fault, proxied
 from object_stores import StoreAt, localbucket, make_bucket, ministack
-from obstore.store import ObjectStore
+from obstore.store import AzureStore, GCSStore, ObjectStore, S3Store
 from pyrage import x25519
+from qdrant_servers import CleanServer, fill
 
+from reanimate.backups.backup import take_backup
 from reanimate.backups.belts import Chunk
 from reanimate.backups.blobs import create_object, read_object, remove_objects
+from reanimate.backups.catalog import Catalog
+from reanimate.backups.keyring import Keyring
 from reanimate.backups.object_lock import lock_of
 from reanimate.backups.packing import fetch_packed, store_packed
 from reanimate.backups.stores import open_url
 from reanimate.backups.transport import hash_object, object_ranges, object_size, put_stream
 from reanimate.clock import utcnow
 from reanimate.errors import ConfigInvalid, Damaged, NotFound, Refused, Unreachable
+from reanimate.restores.restore import new_collection_name, restore, verify
 
 PART = 8 << 20
 
@@ -217,6 +222,22 @@ async def test_sent_bytes__are_held_against_their_hash_by_the_server(stack_url: 
     assert "checksum_algorithm" not in open_url(place.url, {**place.options, "checksum_algorithm": "none"}).config  # type: ignore[union-attr]
 
 
+@pytest.mark.parametrize(
+    ("url", "options", "kind"),
+    [
+        ("gs://bucket/some/prefix", {"skip_signature": "true"}, GCSStore),
+        ("az://container/some/prefix", {"account_name": "me", "access_key": "a2V5", "timeout": "10s"}, AzureStore),
+        ("abfss://container@me.dfs.core.windows.net/some/prefix", {"access_key": "a2V5"}, AzureStore),
+        ("s3a://bucket/some/prefix", {"region": "eu-central-1"}, S3Store),
+    ],
+)
+def test_url__chooses_the_kind_of_store(url: str, options: dict[str, str], kind: type[ObjectStore]) -> None:
+    """Google and Azure take their own options; the rest of the URL is the prefix. Nothing is connected yet."""
+    store = open_url(url, options)
+    assert isinstance(store, kind)
+    assert store.prefix == "some/prefix"  # type: ignore[union-attr]
+
+
 # -- object lock -------------------------------------------------------------------------------------------------------
 
 
@@ -242,3 +263,26 @@ async def test_locked_bucket__is_told(stack_url: str, tmp_path: Path) -> None:
         await read_object(store, "manifest.json")
     hidden = obstore.get(store, "manifest.json", options={"version": version})
     assert bytes(hidden.bytes()) == b"content"
+
+
+# -- all of it ---------------------------------------------------------------------------------------------------------
+
+
+async def test_backup_and_restore__sealed_through_any_store(
+    store: ObjectStore, primary: CleanServer, tmp_path: Path
+) -> None:
+    """A collection of a real server, packed, sealed, published in the store, listed anew, restored and verified."""
+    owner, name = x25519.Identity.generate(), primary.name()
+    key = tmp_path / "age.key"
+    key.write_text(f"{owner}\n")
+    keys = Keyring(Keyring.ephemeral().signing, recipients=(str(owner.to_public()),), identity_files=(key,))
+    await fill(primary.server, name, 500)
+    manifest = await take_backup(primary.server, name, Catalog(store, tmp_path / "scratch", keys))
+    assert {part.packing[-1] for part in manifest.parts} == {"age"}
+    catalog = Catalog(store, tmp_path / "scratch", keys)
+    found = await asyncio.to_thread(catalog.get, manifest.id)
+    assert found.parts == manifest.parts
+    copy = new_collection_name(name, utcnow())
+    await restore(primary.server, catalog, found, copy)
+    assert (await verify(primary.server, copy, found)).passed
+    assert await primary.server.exact_count(copy) == 500
