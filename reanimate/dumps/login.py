@@ -1,5 +1,6 @@
 """How to reach one database: for psycopg with its password, for Postgres programs without one on their command line."""
 
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ __all__ = ["Login", "maintenance", "said"]
 _CONNECT_S = 10
 _MAINTENANCE = ("postgres", "template1")
 _SECRET = "sslpassword"
+_REFUSED = r"authentication failed|no pg_hba\.conf|role .* does not exist"
 
 
 @dataclass(frozen=True)
@@ -103,7 +105,7 @@ class Login:
             return Refused(f"{about}: {words}", hint="give this user the right, or use another in its URL")
         if error.sqlstate == "3D000" or (error.sqlstate is None and "does not exist" in words and "role" not in words):
             return NotFound(f"{about} does not exist")
-        if error.sqlstate in ("28P01", "28000") or "authentication failed" in words or "no pg_hba.conf" in words:
+        if error.sqlstate in ("28P01", "28000") or re.search(_REFUSED, words):
             return ConfigInvalid(f"{about} refuses the login: {words}", hint="mend its URL")
         if isinstance(error, psycopg.OperationalError) and (error.sqlstate or "57P01")[:2] in ("08", "57"):
             return Unreachable(f"{about}: {words}", hint="see whether the server runs")

@@ -128,3 +128,24 @@ async def test_switch__prepared_transaction_is_told(
         await take_name(small, beside.name, utcnow(), end_sessions=True)
     await query(small, "ROLLBACK PREPARED 'half done'")
     await take_name(small, beside.name, utcnow())
+
+
+async def test_switch__by_an_ordinary_user(databases: Databases, programs: list[Programs], tmp_path: Path) -> None:
+    """A user who is no superuser, but owns the database and may make others, can do all of it."""
+    await query(databases.admin, "CREATE ROLE dumps_app LOGIN CREATEDB PASSWORD 'app'")
+    made = await databases.make()
+    await query(databases.admin, f"ALTER DATABASE {made.database} OWNER TO dumps_app")
+    app = Login.from_url(f"postgresql://dumps_app:app@{made.where}/{made.database}")
+    await query(app, "CREATE SCHEMA app; CREATE TABLE app.t (id serial PRIMARY KEY, n int DEFAULT 0)")
+    await query(app, "INSERT INTO app.t SELECT FROM generate_series(1, 50); CREATE EXTENSION pg_trgm")
+    await query(app, f"ALTER DATABASE {made.database} SET work_mem = '9MB'")
+    beside = await restored(app, tmp_path, programs)
+    assert beside.notes == ()
+    assert "owners and grants" in {check.name for check in beside.verification.checks}
+    await query(app, "DELETE FROM app.t")
+    async with app.connect():
+        await take_name(app, beside.name, utcnow(), end_sessions=True)
+    assert await query(app, "SELECT count(*) FROM app.t") == [(50,)]
+    assert await query(app, "SHOW work_mem") == [("9MB",)]
+    await give_back(app, utcnow())
+    assert await query(app, "SELECT count(*) FROM app.t") == [(0,)]

@@ -169,6 +169,14 @@ async def test_dump__without_the_right_is_refused(rich: Login, programs: list[Pr
         await dump_database(guest, tmp_path / "x.dump", programs)
 
 
+async def test_dump__who_may_read_everything_suffices(small: Login, programs: list[Programs], tmp_path: Path) -> None:
+    """The user need not be a superuser: pg_read_all_data is enough."""
+    await query(small.at("postgres"), "CREATE ROLE dumps_reads LOGIN PASSWORD 'reads' IN ROLE pg_read_all_data")
+    await query(small, "CREATE SEQUENCE s; CREATE MATERIALIZED VIEW m AS SELECT count(*) FROM t")
+    reader = Login.from_url(f"postgresql://dumps_reads:reads@{small.where}/{small.database}")
+    assert (await dump_database(reader, tmp_path / "x.dump", programs)).facts.rows == 1000
+
+
 async def test_dump__row_security_is_an_error(small: Login, programs: list[Programs], tmp_path: Path) -> None:
     """A user whom row-level security shows a part of a table gets no dump of that part."""
     await query(small.at("postgres"), "CREATE ROLE dumps_partial LOGIN PASSWORD 'partial'")

@@ -125,6 +125,16 @@ async def test_commands__one_that_fails_does_not_keep_the_others(reanimate: Run)
     assert "Traceback" not in done.stderr
 
 
+async def test_commands__the_record_while_the_system_runs(reanimate: Run, services: Services) -> None:
+    """Our own record is never renamed under the running system: the restore stands beside, and what to do is said."""
+    async with services.sessions() as session:
+        await session.get(Backup, "nothing")  # the system is connected
+        done = await reanimate("restore", "postgres", "run", "--database", "record")
+    assert done.exit_code == 0
+    for words in ("not switched", "session(s) are connected", "reanimate down", "in DATABASE_URL"):
+        assert words in done.stdout
+
+
 async def test_commands__proof_and_errors(reanimate: Run) -> None:
     """A proof is marked beside the backup and chosen by; what is wrong with the arguments is one line."""
     newest = json.loads((await reanimate("backup", "postgres", "list", "agent", "--json")).stdout)[0]
