@@ -2,7 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from datetime import datetime
 
 from sqlalchemy import select
@@ -207,9 +208,8 @@ async def switch_database(
     Raises:
         ReanimateError: as `take_name`; nothing was changed then.
     """
-    if name == RECORD_NAME:
-        await services.engine.dispose()  # our own sessions are in the way
-    return await take_name(login, restored, utcnow(), end_sessions=end_sessions)
+    async with _to_rename(services, name):
+        return await take_name(login, restored, utcnow(), end_sessions=end_sessions)
 
 
 async def undo_database(services: Services, name: str, login: Login, *, end_sessions: bool = False) -> Renamed:
@@ -218,9 +218,22 @@ async def undo_database(services: Services, name: str, login: Login, *, end_sess
     Raises:
         ReanimateError: as `give_back`; nothing was changed then.
     """
+    async with _to_rename(services, name):
+        return await give_back(login, utcnow(), end_sessions=end_sessions)
+
+
+@asynccontextmanager
+async def _to_rename(services: Services, name: str) -> AsyncIterator[None]:
+    """Have a database to oneself while names change; a backup that is running gives way.
+
+    Of our own record only our sessions are closed: a lock in it would be one more, and in the way.
+    """
     if name == RECORD_NAME:
         await services.engine.dispose()
-    return await give_back(login, utcnow(), end_sessions=end_sessions)
+        yield
+        return
+    async with exclusively(services.engine, services.settings.home, database(name), Purpose.RESTORE):
+        yield
 
 
 async def _took_last(services: Services, name: str) -> float | None:
