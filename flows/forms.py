@@ -6,6 +6,7 @@ from typing import Annotated
 from pydantic import Field
 
 __all__ = [
+    "BackupChoice",
     "BackupId",
     "BackupScope",
     "CollectionName",
@@ -38,6 +39,13 @@ RepositoryName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,40}$")]
 ScheduleName = Annotated[str, Field(pattern=r"^[a-z][a-z-]{0,39}$")]
 
 Summary = Annotated[str, Field(min_length=3, max_length=200)]
+
+
+class BackupChoice(StrEnum):
+    """Which backup is restored when none is named."""
+
+    NEWEST = "newest"  # that can be used
+    NEWEST_PROVEN = "newest-proven"
 
 
 class BackupScope(StrEnum):

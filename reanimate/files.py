@@ -1,6 +1,7 @@
 """Files that must survive a kill at any line: written aside, synced, then renamed."""
 
 import os
+import secrets
 from pathlib import Path
 
 __all__ = ["write_atomically"]
@@ -13,7 +14,7 @@ def write_atomically(path: Path, content: bytes, *, mode: int = 0o644) -> None:
         OSError: the directory cannot be written; the old file is untouched.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    aside = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")  # threads may write it at once
     descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
     try:
         with os.fdopen(descriptor, "wb") as file:

@@ -1,8 +1,6 @@
 """Backups and what follows them in a night, as tasks: one for each thing that can fail by itself."""
 
 import asyncio
-import time
-from collections.abc import Callable
 from typing import Any
 
 from prefect import get_run_logger, task
@@ -15,6 +13,7 @@ from reanimate.protection.copies import copy_backups, due_for_copying
 from reanimate.protection.keeping import carry_marks
 from reanimate.protection.rereading import reread
 from reanimate.protection.retention import Action, retain
+from tasks.reporting import to_the_log
 from tasks.retrying import BACKUP
 from tasks.wiring import get_services
 
@@ -28,10 +27,8 @@ __all__ = [
     "reread_share",
     "retain_in",
     "seed_replicas",
-    "to_the_log",
 ]
 
-_REPORT_S = 2.0
 _A_NIGHT: dict[str, Any] = {"timeout_seconds": 12 * 3600, **BACKUP}
 
 
@@ -145,15 +142,3 @@ async def retain_in(repository: str, dry_run: bool = False) -> dict[str, int]:
             why = "; ".join([*one.verdict.reasons, *filter(None, [one.detail])])
             logger.info("%s %s: %s", one.verdict.backup.id, one.action, why)
     return counts
-
-
-def to_the_log(what: str) -> Callable[[str, int, int], None]:
-    """Return a reporter that writes to the run's log every two seconds at most, and at the end of each stage."""
-    logger, last = get_run_logger(), [0.0]
-
-    def report(stage: str, done: int, total: int) -> None:
-        if done == total or time.monotonic() - last[0] > _REPORT_S:
-            last[0] = time.monotonic()
-            logger.info("%s: %s %d of %d", what, stage, done, total)
-
-    return report

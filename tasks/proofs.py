@@ -3,7 +3,7 @@
 from prefect import task
 
 from reanimate.protection import offline, proving
-from tasks.backups import to_the_log
+from tasks.reporting import to_the_log
 from tasks.retrying import BACKUP
 from tasks.wiring import get_services
 

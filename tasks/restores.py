@@ -1,13 +1,41 @@
-"""What restores leave behind, cleared up at night."""
+"""Restores as tasks: the plan, doing it, and clearing up at night what is kept from before."""
 
 from prefect import get_run_logger, task
+from prefect.runtime import flow_run
 
 from reanimate.clock import utcnow
-from reanimate.protection import clearing
-from tasks.retrying import BACKUP
+from reanimate.orchestrator.artifacts import plan_document, publish
+from reanimate.orchestrator.launcher import Launcher
+from reanimate.protection import clearing, restoring
+from reanimate.protection.restore_plans import plan_for
+from reanimate.restores.candidates import Wish
+from reanimate.restores.carrying import Carry
+from tasks.reporting import to_the_log
+from tasks.retrying import BACKUP, ONCE
 from tasks.wiring import get_services
 
-__all__ = ["forget_old", "restored_targets"]
+__all__ = ["forget_old", "plan_restore", "restored_targets", "run_restore"]
+
+
+@task(name="plan", task_run_name="plan a restore of {collection}", timeout_seconds=120, **BACKUP)
+async def plan_restore(collection: str, choice: str, backup_id: str | None, target: str) -> str:
+    """Choose a backup, show the plan on the run, and return the backup's id."""
+    services = await get_services()
+    wish = Wish(collection, backup_id, newest_proven=choice == "newest-proven")
+    plan = (await plan_for(services, wish, target=target)).plan
+    await publish(Launcher(services.http, services.addresses.prefect_api), flow_run.id, [plan_document(plan)])
+    return plan.backup_id
+
+
+@task(name="restore", task_run_name="restore {collection} from {backup_id}", timeout_seconds=12 * 3600, **ONCE)
+async def run_restore(collection: str, backup_id: str, target: str, carry_over: bool) -> str:
+    """Restore, verify and switch; return the name of the collection that is live now."""
+    services, report = await get_services(), to_the_log(collection)
+    planned = await plan_for(services, Wish(collection, backup_id), target=target)
+    carry = Carry(added=True) if carry_over else None
+    return (
+        await restoring.run_restore(services, planned, trigger="flow", carry=carry, on_progress=report)
+    ).restored.name
 
 
 @task(name="restored targets", timeout_seconds=60, **BACKUP)

@@ -10,6 +10,7 @@
 
 import asyncio
 import hashlib
+import logging
 import re
 import secrets
 import tempfile
@@ -30,7 +31,7 @@ from reanimate.backups.memory import Memory
 from reanimate.backups.published import DamagedBackup, Listing, Published, doubted, seen_of
 from reanimate.backups.signature import open_signed, sign
 from reanimate.backups.transport import told
-from reanimate.errors import Damaged, NotFound
+from reanimate.errors import ConfigInvalid, Damaged, NotFound
 
 __all__ = [
     "MANIFEST",
@@ -43,6 +44,8 @@ __all__ = [
     "new_backup_id",
 ]
 
+log = logging.getLogger(__name__)
+
 ROOTS = ("backups", "dumps", "configs")
 """The folders of all kinds of backups."""
 MANIFEST = "manifest.json"
@@ -52,7 +55,6 @@ _LONGEST_FOLDER = 120
 _LONGEST_SLUG = 40
 
 M = TypeVar("M", bound=Manifest)
-M_co = TypeVar("M_co", bound=Manifest, covariant=True)
 
 # `Catalog.list` hides the builtin inside the class.
 Manifests: TypeAlias = list[VectorManifest]
@@ -235,6 +237,8 @@ class Catalog:
         """Return what is usable, newest first, and what is not."""
         found: dict[str, Published[M]] = {}
         damaged: list[DamagedBackup] = []
+        # Before the store is listed: what another process publishes meanwhile must not look as if it had vanished.
+        memory = self.memory.recall()
         for root in ROOTS if kind.ROOT is None else (kind.ROOT,):
             objects = self._objects(root)
             marks = _by_folder(objects)
@@ -246,12 +250,15 @@ class Catalog:
                     damaged.append(entry)
                 else:
                     found[key] = entry
-        remembered = [seen for seen in self.memory.recall() if kind.ROOT in (None, PurePosixPath(seen.key).parts[0])]
+        remembered = [seen for seen in memory if kind.ROOT in (None, PurePosixPath(seen.key).parts[0])]
         damaged += doubted(found, damaged, remembered)
         unusable = {one.key for one in damaged}
         usable = [entry for key, entry in found.items() if key not in unusable]
         usable.sort(key=lambda entry: (entry.manifest.taken_at, entry.manifest.id), reverse=True)
-        self.memory.note([seen_of(entry) for entry in usable])
+        try:
+            self.memory.note([seen_of(entry) for entry in usable])
+        except ConfigInvalid as error:  # a full disk must not hide the backups
+            log.warning("%s", error)
         return usable, damaged
 
     def _entry(

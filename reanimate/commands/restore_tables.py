@@ -9,13 +9,14 @@ from reanimate.commands.output import err, out
 from reanimate.protection.restoring import Done
 from reanimate.restores.carrying import Carried
 from reanimate.restores.plan import Candidate, RestorePlan
+from reanimate.restores.wording import plan_lines
 
 __all__ = ["print_done", "print_plan", "rows"]
 
 
 def print_plan(plan: RestorePlan) -> None:
     """Print what would be done, on standard output; what to think of first, on standard error."""
-    rows(_lines(plan))
+    rows(plan_lines(plan))
     for warning in plan.warnings:
         err.print(f"[yellow]note:[/] {escape(warning)}")
     if plan.others:
@@ -38,37 +39,6 @@ def _cells(other: Candidate) -> tuple[str, ...]:
     taken = other.taken_at[:19].replace("T", " ") if other.taken_at else "–"
     points = "–" if other.points is None else str(other.points)
     return other.id, other.repository, taken, points, other.proof or "–", escape(other.reason)
-
-
-def _lines(plan: RestorePlan) -> dict[str, str]:
-    outlook = plan.outlook
-    free = f"{_size(outlook.free_here)} free" if outlook.free_here is not None else "free: not known"
-    there = (
-        f"{_size(outlook.free_there)} free" if outlook.free_there is not None else "its API does not say what is free"
-    )
-    expected = f"; now about {outlook.expected_s:g} s" if outlook.expected_s is not None else ""
-    kind = f", changes on top of {plan.base}" if plan.base else ""
-    return {
-        "backup": f"{plan.backup_id} from {plan.repository}: {plan.why}",
-        "proof": plan.proof,
-        "holds": f"{plan.points} points in {plan.shards} shard(s), {_size(plan.size_bytes)}{kind}, by {plan.made_by}",
-        "lost": plan.lost,
-        "writes since": _writes(plan),
-        "goes to": f"{plan.new_name} on {plan.target} ({plan.server})",
-        "switches": ", ".join(plan.aliases) or "the collection's own name, if nothing has it",
-        "took last time": f"{outlook.took_last}{expected}",
-        "room here": f"{_size(outlook.needed_here)} needed, {free}",
-        "room there": f"about {_size(outlook.needed_there)} needed on the server, {there}",
-    }
-
-
-def _writes(plan: RestorePlan) -> str:
-    if plan.writes is None:
-        return "not known: a gateway did not say, or said nothing when the backup was taken"
-    if not plan.writes.total:
-        return "the gateways acknowledged none"
-    named = ", ".join(f"{count} to {name}" for name, count in plan.writes.by_name.items())
-    return f"{plan.writes.total} acknowledged by the gateways since {plan.writes.since[:19]} ({named})"
 
 
 def print_done(done: Done, *, asked: str) -> None:
@@ -102,7 +72,3 @@ def _carried(found: Carried, when: str) -> str:
     )
     left = [*found.changed_ids[:5]] if found.carried < found.added + found.changed else []
     return text + (f" (not carried over, for one: {', '.join(map(str, left))})" if left else "")
-
-
-def _size(size: int | None) -> str:
-    return "–" if size is None else f"{size / 1e6:.1f} MB"

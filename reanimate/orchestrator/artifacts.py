@@ -1,4 +1,4 @@
-"""What an incident leaves on its run in Prefect: steps, timeline and postmortem, as Markdown that the UI renders."""
+"""What a run shows in Prefect, as Markdown that the UI renders: of an incident, and of the plan of a restore."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -9,8 +9,10 @@ from reanimate.errors import ReanimateError
 from reanimate.incidents.chart import mermaid_timeline
 from reanimate.incidents.postmortem import render, steps_table
 from reanimate.orchestrator.launcher import Launcher
+from reanimate.restores.plan import RestorePlan
+from reanimate.restores.wording import plan_lines
 
-__all__ = ["Artifact", "artifacts_of", "publish"]
+__all__ = ["Artifact", "artifacts_of", "plan_document", "publish"]
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +34,24 @@ def artifacts_of(view: Mapping[str, Any]) -> tuple[Artifact, ...]:
         Artifact(f"timeline-{incident_id}", mermaid_timeline(view) + "\n", f"What ran when in {incident_id}"),
         Artifact(f"postmortem-{incident_id}", render(view), f"The postmortem of {incident_id}"),
     )
+
+
+def plan_document(plan: RestorePlan) -> Artifact:
+    """Return the plan of a restore, the backups that were not chosen with it."""
+    lines = {**plan_lines(plan), **{f"note {number}": note for number, note in enumerate(plan.warnings, 1)}}
+    rows = "\n".join(f"| {_cell(name)} | {_cell(value)} |" for name, value in lines.items())
+    others = "\n".join(
+        "| " + " | ".join(map(_cell, (one.id, one.repository, one.taken_at, one.proof, one.reason))) + " |"
+        for one in plan.others
+    )
+    markdown = f"| plan | |\n|---|---|\n{rows}\n"
+    if others:
+        markdown += f"\n| not chosen | in | taken | proof | why not |\n|---|---|---|---|---|\n{others}\n"
+    return Artifact("restore-plan", markdown, f"What restoring {plan.collection} would do")
+
+
+def _cell(text: str | None) -> str:
+    return (text or "–").replace("|", "\\|").replace("\n", " ")
 
 
 async def publish(launcher: Launcher, run_id: str, artifacts: Sequence[Artifact]) -> list[str]:

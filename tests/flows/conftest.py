@@ -34,7 +34,9 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def settings(home: Path, postgres: EmbeddedPostgres, migrated_template: str) -> Settings:
     create_database(postgres.url("postgres"), "flows", template=migrated_template)
-    return Settings(home=home, database={"url": postgres.url("flows")})  # type: ignore[arg-type]
+    # Without the schedule of every few minutes: it would take backups in the middle of a test.
+    quiet = {"partial_every_min": 0}
+    return Settings(home=home, database={"url": postgres.url("flows")}, backups=quiet)  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="session")

@@ -154,3 +154,35 @@ async def test_backup__takes_every_collection_and_says_which_failed(
     assert (ended["state_type"], ended["state_name"]) == ("FAILED", "Incomplete")
     assert "missing" in ended["state"]["message"]
     assert len(services.catalog.list("kb")) == 2
+
+
+async def test_restore__shows_its_plan_and_does_it_when_told(
+    services: Services,
+    launcher: Launcher,
+    prefect: Prefect,
+    vectors: dict[str, str],
+    start_responder: Callable[..., Responder],
+) -> None:
+    """By default only the plan is shown, as an artifact; told to, the restored collection is live afterwards."""
+    primary = VectorServer("primary", vectors["primary"], None, services.http)
+    await primary.create_collection("manual", {"vectors": {"size": 4, "distance": "Cosine"}})
+    await primary.upsert("manual", [{"id": n, "vector": [n, 1, 2, 3], "payload": {"n": n}} for n in range(1, 30)])
+    await primary.update_aliases([{"create_alias": {"collection_name": "manual", "alias_name": "handbook"}}])
+    at: Any = vectors
+    with system_at(services, vector=at):
+        await start_responder().claiming()
+        key = secrets.token_hex(4)
+        taken = await launcher.create_run("backup/collections", key=key, parameters={"collections": ["manual"]})
+        assert (await prefect.ended(taken.id))["state_type"] == "COMPLETED"
+        form: Any = {"collection": "handbook"}
+        plan = await launcher.create_run("restore/collection", key=f"{key}-plan", parameters=form)
+        assert (await prefect.ended(plan.id))["state_name"] == "Planned"
+        (artifact,) = await prefect.ask("POST", "/artifacts/filter", {"flow_runs": {"id": {"any_": [str(plan.id)]}}})
+        assert services.catalog.list("manual")[0].id in artifact["data"]
+        assert (await primary.aliases())["handbook"] == "manual"
+        real = await launcher.create_run("restore/collection", key=f"{key}-do", parameters={**form, "dry_run": False})
+        ended = await prefect.ended(real.id)
+        assert ended["state_type"] == "COMPLETED", ended["state"]["message"]
+    live = (await primary.aliases())["handbook"]
+    assert live.startswith("manual-r")
+    assert await primary.exact_count(live) == 29

@@ -28,6 +28,7 @@ def test_deployments__every_entrypoint_imports() -> None:
         "open-incident/by-hand",
         "night/everything",
         "backup/collections",
+        "restore/collection",
         "retain/repositories",
         "prove/proofs",
         "keep-config/versions",
