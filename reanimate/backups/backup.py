@@ -158,6 +158,7 @@ class _Taking:
         published = await catalog.publish(manifest)
         await forget(brought.shards.values())
         await journal.done()
+        await sweep(source.server, catalog, source.collection, utcnow(), all_made=not changes_only)
         return published.manifest
 
     async def _check(self, shards: Mapping[int, FetchedShard], scratch: Path) -> SnapshotFacts:

@@ -92,17 +92,20 @@ class Unfinished:
             ) from error
 
 
-async def sweep(server: VectorServer, catalog: Catalog, collection: str, now: datetime) -> list[str]:
+async def sweep(
+    server: VectorServer, catalog: Catalog, collection: str, now: datetime, *, all_made: bool = False
+) -> list[str]:
     """Remove what abandoned backups of this collection left, on the server and in the store; return their ids.
 
     Abandoned are those whose process on this machine is gone, and those that began long ago. Published parts are never
-    touched. Never raises: a backup must not fail over old crumbs.
+    touched. `all_made`: the server makes one snapshot of a shard after the other and has made a later one of each, so
+    what a killed process had asked for is there, or never will be. Never raises: no backup must fail over old crumbs.
     """
     swept = []
     try:
         keys = catalog.keys(str(PurePosixPath(backup_prefix(collection, "x")).parent))
         for key in keys:
-            if PurePosixPath(key).name == NOTE and await _sweep_one(server, catalog, key, keys, now):
+            if PurePosixPath(key).name == NOTE and await _sweep_one(server, catalog, key, keys, now, all_made):
                 swept.append(PurePosixPath(key).parent.name)
         await asyncio.to_thread(sweep_staging, catalog.store, now - ABANDONED_AFTER)
     except (ReanimateError, ValueError, KeyError, TypeError) as error:
@@ -110,7 +113,9 @@ async def sweep(server: VectorServer, catalog: Catalog, collection: str, now: da
     return swept
 
 
-async def _sweep_one(server: VectorServer, catalog: Catalog, key: str, keys: list[str], now: datetime) -> bool:
+async def _sweep_one(
+    server: VectorServer, catalog: Catalog, key: str, keys: list[str], now: datetime, all_made: bool
+) -> bool:
     note = json.loads(await read_object(catalog.store, key))
     old = now - datetime.fromisoformat(note["began"]) >= ABANDONED_AFTER
     if note["target"] != server.name or not (old or _is_gone(note.get("owner"))):
@@ -120,30 +125,36 @@ async def _sweep_one(server: VectorServer, catalog: Catalog, key: str, keys: lis
         # Our key goes to no URL that somebody may have written into a note.
         peer = peers.get(at[0], server) if at else server
         await delete_shard_snapshot(peer, note["collection"], shard_id, name)
-    for shard_id, url, there, asked_at in note.get("asked", []):
-        peer = peers.get(url, server)
-        await _delete_orphan(peer, note["collection"], shard_id, there, datetime.fromisoformat(asked_at))
+    found = [
+        await _delete_orphan(peers.get(url, server), note["collection"], shard_id, there, datetime.fromisoformat(asked))
+        for shard_id, url, there, asked in note.get("asked", [])
+    ]
     folder = str(PurePosixPath(key).parent)
     published = f"{folder}/{MANIFEST}" in keys
     crumbs = [] if published else [other for other in keys if other.startswith(f"{folder}/") and other != key]
     await asyncio.to_thread(sweep_staging, catalog.store, utcnow(), folder)
-    await remove_objects(catalog.store, [*crumbs, key])
-    return True
+    settled = old or all_made or all(found)  # else a server may be making one still: the note stays for the next sweep
+    await remove_objects(catalog.store, [*crumbs, key] if settled else crumbs)
+    return settled
 
 
 async def _delete_orphan(
     server: VectorServer, collection: str, shard_id: int, there: list[str], asked: datetime
-) -> None:
-    """Delete the snapshot that a server went on making for somebody who was killed, if it is plain which."""
+) -> bool:
+    """Delete the snapshot that a server went on making for somebody who was killed; say whether that is settled.
+
+    When it is not plain which one that is, none is deleted.
+    """
     try:
         listed = await list_shard_snapshots(server, collection, shard_id)
     except NotFound:
-        return
+        return True
     new = [one.name for one in listed if one.name not in there and _made_at(one.name, asked)]
     if len(new) == 1:
         await delete_shard_snapshot(server, collection, shard_id, new[0])
     elif new:
         log.warning("one of the snapshots %s of %s on %s was left by a killed backup", new, collection, server.url)
+    return bool(new)
 
 
 def _made_at(name: str, asked: datetime) -> bool:
