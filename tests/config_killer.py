@@ -27,7 +27,7 @@ BASE, FOLDER = map(Path, sys.argv[1:])
 STORE, HOME, SAVED = BASE / "blobs", BASE / "home", BASE / "saved"
 FILE = FOLDER / "a.yaml"
 OLD = "old " * 1000
-EVERY = {"replacing.py": 1, "restoring.py": 8, "keeping.py": 20, "contents.py": 10, "catalog.py": 60}
+EVERY = {"replacing.py": 1, "restoring.py": 12, "keeping.py": 30, "contents.py": 15, "catalog.py": 120}
 """Of the lines of these files, every so many."""
 
 

@@ -5,6 +5,7 @@ points/{id}.json     signed, written once, after all of its members are publishe
 A member is a backup like any other, usable and kept by itself; a point only names it, with the hash of its manifest.
 """
 
+import asyncio
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ import obstore
 from obstore.exceptions import BaseError
 from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 
-from reanimate.backups.blobs import create_object
+from reanimate.backups.blobs import create_object, read_object
 from reanimate.backups.catalog import Catalog
 from reanimate.backups.manifest import Kind, Manifest
 from reanimate.backups.published import Published
@@ -29,6 +30,7 @@ __all__ = [
     "Missing",
     "PointState",
     "RecoveryPoint",
+    "carry_points",
     "list_points",
     "member_of",
     "new_point_id",
@@ -199,6 +201,24 @@ def list_points(catalog: Catalog) -> tuple[list[RecoveryPoint], list[DamagedPoin
         except NotFound:
             continue  # removed since it was listed
     return sorted(points, key=lambda point: (point.began_at, point.id), reverse=True), damaged
+
+
+async def carry_points(source: Catalog, target: Catalog) -> list[str]:
+    """Bring over every point whose members are all in the other repository, as it was signed; return their ids.
+
+    Raises:
+        Unreachable: a repository could not be read or written.
+    """
+    there = {PurePosixPath(key).stem for key in await asyncio.to_thread(target.keys, ROOT)}
+    points, _ = await asyncio.to_thread(list_points, source)
+    missing = [point for point in points if point.id not in there]
+    if not missing:
+        return []
+    published = await asyncio.to_thread(target.published, Manifest)
+    whole = [point for point in missing if state_of(point, published).usable]
+    for point in whole:
+        await create_object(target.store, _key(point.id), await read_object(source.store, _key(point.id)))
+    return [point.id for point in whole]
 
 
 def state_of(point: RecoveryPoint, published: Sequence[Published[Manifest]]) -> PointState:

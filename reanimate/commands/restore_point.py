@@ -1,5 +1,6 @@
 """`reanimate restore point …`: restore what was taken together as one: plan, run, undo."""
 
+from collections.abc import Iterator
 from typing import Annotated
 
 import typer
@@ -103,28 +104,33 @@ def _print_plan(plan: PointPlan) -> None:
         f"recovery point [bold]{point.id}[/] of {point.earliest:%Y-%m-%d %H:%M:%S} UTC, "
         f"members {point.spread_s:.1f} s apart"
     )
-    table = Table("what", "backup", "proof", "what would be done", box=None, pad_edge=False)
-    for each in plan.collections:
-        now = "no such collection now" if each.plan.points_now is None else f"{each.plan.points_now} points now"
-        does = f"restored as {each.plan.new_name} on {each.plan.target}: {each.plan.points} points; {now}"
-        table.add_row(escape(each.member.label), each.member.id, plan.state.members[each.member], escape(does))
-    for database in plan.databases:
-        does = f"restored as {database.plan.new_name} on {database.plan.where}: {database.plan.rows} rows"
-        worth = plan.state.members[database.member]
-        table.add_row(escape(database.member.label), database.member.id, worth, escape(does))
-        for warning in database.plan.warnings:
-            err.print(f"[yellow]note:[/] {escape(warning)}")
-    for files in plan.files:
-        does = f"{len(files.plan.plans)} files put back" if files.plan.plans else "every file is as it was"
-        table.add_row(escape(files.member.label), files.member.id, "–", does)
+    table = Table("what", "backup", "proof", box=None, pad_edge=False)
+    for member, worth in plan.state.members.items():
+        table.add_row(escape(member.label), member.id, "–" if member.kind == "config" else worth)
     out.print(table)
-    for files in plan.files:
-        for each_file in files.plan.plans:
-            out.print(f"  {escape('; '.join(each_file.does))}")
+    for step in _steps(plan):
+        out.print(f"• {escape(step)}", soft_wrap=True)
+    for warning in (warning for database in plan.databases for warning in database.plan.warnings):
+        err.print(f"[yellow]note:[/] {escape(warning)}")
     for note in plan.notes:
         err.print(f"[yellow]note:[/] {escape(note)}")
     for problem in plan.problems:
         err.print(f"[red]cannot:[/] {escape(problem)}")
+
+
+def _steps(plan: PointPlan) -> Iterator[str]:
+    for each in plan.collections:
+        now = (
+            "there is no such collection now" if each.plan.points_now is None else f"{each.plan.points_now} points now"
+        )
+        yield f"{each.plan.collection}: {each.plan.points} points as {each.plan.new_name} on {each.plan.target}; {now}"
+    for database in plan.databases:
+        yield f"database {database.plan.name}: {database.plan.rows} rows as {database.plan.new_name}"
+    for files in plan.files:
+        for file in files.plan.plans:
+            yield "; ".join(file.does)
+        if not files.plan.plans:
+            yield "every file is as it was then"
 
 
 def _print_journal(journal: Journal) -> None:

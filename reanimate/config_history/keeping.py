@@ -8,6 +8,7 @@ import fcntl
 import json
 import os
 import socket
+import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -37,6 +38,8 @@ _LOCK_S = 60.0
 _TOMBSTONES = timedelta(days=90)
 """How long a deletion stays in the state, so that what comes back is known to follow on it."""
 _AT_ONCE = 4
+_FRESH_S = 5.0
+"""So long a listing of the repository is good for: a restore of a thousand files does not list it a thousand times."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,7 @@ class ConfigHistory:
         self.servers = {server.name: server for server in servers}
         self.contents = Contents(catalog, name)
         self._folder = home / "config-history"
+        self._listed: tuple[float, list[Published[ConfigManifest]]] | None = None
 
     @classmethod
     def of(cls, settings: Settings, catalog: Catalog, servers: Sequence[VectorServer] = ()) -> "ConfigHistory":
@@ -113,8 +117,11 @@ class ConfigHistory:
             return None
 
     async def _published(self) -> list[Published[ConfigManifest]]:
-        entries = await asyncio.to_thread(self.catalog.published, ConfigManifest)
-        return [entry for entry in entries if entry.manifest.subject == self.name]
+        now = time.monotonic()
+        if self._listed is None or now - self._listed[0] > _FRESH_S:
+            entries = await asyncio.to_thread(self.catalog.published, ConfigManifest)
+            self._listed = (now, [entry for entry in entries if entry.manifest.subject == self.name])
+        return self._listed[1]
 
     # -- keeping ---------------------------------------------------------------------------------------------------
 
@@ -197,6 +204,7 @@ class ConfigHistory:
         now: datetime,
         progress: Progress | None,
     ) -> Published[ConfigManifest]:
+        self._listed = None
         manifests = await self.manifests()
         parts = self.contents.known(manifests)
         versions = [*scan.kept, *(_by(draft.version, authors) for draft in scan.drafts)]
@@ -224,6 +232,7 @@ class ConfigHistory:
             warnings=[*scan.problems, *_two_machines(manifests)],
         )
         published = await self.catalog.publish(manifest)
+        self._listed = None
         await self.contents.sweep([*manifests, manifest], now)
         return published
 

@@ -23,7 +23,7 @@ from reanimate.config_history.versions import Author, Version
 from reanimate.errors import Busy, NotFound, Refused
 from reanimate.vector.server import VectorServer
 
-__all__ = ["Plan", "Restored", "paths_of", "plan_version", "prepare", "restore_version"]
+__all__ = ["Plan", "Restored", "is_in_place", "paths_of", "plan_version", "prepare", "restore_version"]
 
 _WITHOUT_CONTENT = ("unreadable", "too_large")
 
@@ -106,6 +106,14 @@ async def restore_version(history: ConfigHistory, version: Version) -> Restored:
     subjects = [version.subject, *(subject_of(str(path)) for path in paths)]
     after = await history.keep(also=paths, authors=dict.fromkeys(subjects, by))
     return Restored(plan, before, after.manifest.version(version.subject) if after.manifest else None)
+
+
+def is_in_place(version: Version, limit: int) -> bool:
+    """Say whether a file is as it was in a version, without fetching that."""
+    present = read(Path(path_of(version.subject)), limit)
+    if version.kind == "deleted":
+        return present.look.kind == "missing"
+    return not _differs(present, version)
 
 
 # -- files -------------------------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 Settings of vector servers are not among them: collections come back with theirs.
 """
 
+import asyncio
 import getpass
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from typing import Any
 
 from reanimate.config_history.keeping import ConfigHistory
 from reanimate.config_history.replacing import Replacement
-from reanimate.config_history.restoring import Plan, paths_of, plan_version, prepare, restore_version
+from reanimate.config_history.restoring import Plan, is_in_place, paths_of, plan_version, prepare, restore_version
 from reanimate.config_history.subjects import is_setting, path_of, subject_of
 from reanimate.config_history.versions import Author, ConfigManifest, Version
 from reanimate.errors import ReanimateError, Refused
@@ -62,25 +63,25 @@ class PreparedFiles:
             replacement.discard()
 
 
-async def plan_files(history: ConfigHistory, manifest: ConfigManifest) -> WholePlan:
-    """Say what would be done to which file. Touches nothing.
+async def plan_files(source: ConfigHistory, manifest: ConfigManifest) -> WholePlan:
+    """Say what would be done to which file; `source` is the history that the manifest is of. Touches nothing.
 
     Raises:
         NotFound, Damaged, Unreachable: a content cannot be had.
     """
     plans, cannot = [], []
     for version in manifest.versions:
-        if is_setting(version.subject):
+        if is_setting(version.subject) or await asyncio.to_thread(is_in_place, version, source.settings.max_file_bytes):
             continue
         try:
-            plan = await plan_version(history, version)
+            plan = await plan_version(source, version)
         except Refused as error:
             cannot.append(str(error))
             continue
         if plan.does:
             plans.append(plan)
     known = {version.subject for version in manifest.versions}
-    now = await history.manifests()
+    now = await source.manifests()
     since = [
         version.subject
         for version in (now[0].versions if now else ())
@@ -90,8 +91,8 @@ async def plan_files(history: ConfigHistory, manifest: ConfigManifest) -> WholeP
     return WholePlan(manifest.id, tuple(plans), tuple(cannot), tuple(notes))
 
 
-async def prepare_files(history: ConfigHistory, plan: WholePlan) -> PreparedFiles:
-    """Keep what is there now, fetch every content, check it, and write it beside its place.
+async def prepare_files(history: ConfigHistory, source: ConfigHistory, plan: WholePlan) -> PreparedFiles:
+    """Keep what is there now in `history`, fetch every content from `source`, check it, and write it beside its place.
 
     Raises:
         Refused, Busy: something there now cannot be kept, or changes.
@@ -108,7 +109,7 @@ async def prepare_files(history: ConfigHistory, plan: WholePlan) -> PreparedFile
             # What a symlink leads to may be one of the files itself.
             if version.kind == "symlink" and any(path in ready for path in paths_of(version.subject)):
                 continue
-            content = await history.content(version)
+            content = await source.content(version)
             replacement = prepare(version, content, known, history.settings.max_file_bytes)
             ready[replacement.path] = replacement
     except BaseException:

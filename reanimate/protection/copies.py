@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from reanimate.backups.copying import Copied, copy_backup, sweep_copies, to_copy
 from reanimate.backups.manifest import Manifest
 from reanimate.backups.published import Published
+from reanimate.backups.recovery_points import carry_points
 from reanimate.backups.repositories import Repository, named
 from reanimate.clock import utcnow
 from reanimate.errors import InputInvalid, ReanimateError
@@ -30,14 +31,15 @@ class Copies:
 def due_for_copying(source: Repository, to: Repository, now: datetime) -> list[str]:
     """Return the full backups that the other repository should have and may lack: those that its rule would keep.
 
-    An older one may have been there and been deleted by that rule; it is not brought again each night.
+    An older one may have been there and been deleted by that rule; it is not brought again each night. Versions of
+    configuration are never deleted by it.
 
     Raises:
         Unreachable: the repository could not be read.
     """
     since = now - timedelta(days=to.settings.retention.days)
     found = [one for one in source.catalog.published(Manifest) if not one.deleted and one.manifest.base is None]
-    return [one.manifest.id for one in found if one.manifest.taken_at > since]
+    return [one.manifest.id for one in found if one.manifest.taken_at > since or one.manifest.kind == "config"]
 
 
 async def copy_backups(
@@ -50,6 +52,8 @@ async def copy_backups(
     on_progress: Progress | None = None,
 ) -> Copies:
     """Copy backups (None: all that the other repository lacks) with what they build on. One that fails stops no other.
+
+    Recovery points come along once all of their members are there.
 
     Raises:
         NotFound: no repository or no backup has that name.
@@ -85,6 +89,7 @@ async def copy_backups(
             task.cancel()
         await asyncio.gather(*running.values(), return_exceptions=True)
         raise
+    await carry_points(origin.catalog, goal.catalog)
     return _outcome(running)
 
 

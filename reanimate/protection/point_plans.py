@@ -70,6 +70,9 @@ class DatabaseMember:
 class FilesMember:
     member: Member
     history: ConfigHistory
+    """Where what is there now is kept."""
+    source: ConfigHistory
+    """Where the point's contents are."""
     plan: WholePlan
 
 
@@ -198,5 +201,5 @@ async def _database(services: Services, place: Repository, member: Member) -> Da
 
 async def _files(services: Services, place: Repository, member: Member) -> FilesMember:
     one: Published[ConfigManifest] = await asyncio.to_thread(place.catalog.find, member.id, ConfigManifest)
-    history = history_of(services)
-    return FilesMember(member, history, await plan_files(history, one.manifest))
+    source = ConfigHistory.of(services.settings, place.catalog)
+    return FilesMember(member, history_of(services), source, await plan_files(source, one.manifest))

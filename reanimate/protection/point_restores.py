@@ -196,7 +196,7 @@ class _Restore:
         except BaseExceptionGroup as failures:
             raise failures.exceptions[0] from failures
         for files in self.plan.files:
-            self.prepared.append((await prepare_files(files.history, files.plan), files.history))
+            self.prepared.append((await prepare_files(files.history, files.source, files.plan), files.history))
 
     async def _collection(self, each: CollectionMember, step: CollectionStep) -> None:
         server, name, catalog = self.services.vector(step.target), step.new_name, self.place.catalog

@@ -1,18 +1,23 @@
 """Recovery points: taken together, listed with what they are worth, restored as one or not at all, and undone."""
 
 import asyncio
+import json
 import os
+import shutil
 import signal
 import sys
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import obstore
 import psycopg
 import pytest
+from obstore.store import LocalStore
 from point_rig import Agent, opened
 from qdrant_servers import KEY, CleanServer, fill, points
 
+from reanimate.backups.catalog import Catalog
 from reanimate.backups.manifest import VectorManifest
 from reanimate.backups.recovery_points import RecoveryPoint, list_points, read_point
 from reanimate.clock import utcnow
@@ -21,6 +26,7 @@ from reanimate.db.embedded import EmbeddedPostgres
 from reanimate.dumps.manifest import PostgresManifest
 from reanimate.errors import Busy, Damaged, NotFound, Refused, ServerFailed
 from reanimate.protection import point_restores
+from reanimate.protection.copies import copy_backups
 from reanimate.protection.point_journal import Stage, alone, cut_ones
 from reanimate.protection.point_plans import plan_point
 from reanimate.protection.point_restores import restore_point, undo_point
@@ -153,6 +159,56 @@ async def test_point__that_was_changed_or_lost_a_member_is_told(agent: Agent, pr
         await point_state(catalog, "20261123T013000Z-0000")
 
 
+async def test_points__come_along_with_copies_and_are_restored_from_there(
+    agent: Agent, primary: CleanServer, tmp_path: Path
+) -> None:
+    """With the first repository lost, a point of another one brings everything back."""
+    services = agent.services
+    point = await taken(agent, primary)
+    other = Catalog(
+        LocalStore(prefix=tmp_path / "cloud", mkdir=True), services.catalog.scratch, services.catalog.keyring
+    )
+    first = services.repositories["local"]
+    services.repositories["cloud"] = replace(first, name="cloud", url="file:///cloud", catalog=other)
+    await copy_backups(services.repositories, [point.members[2].id], to="cloud")
+    assert list_points(other) == ([], []), "not all of its members are there"
+    await copy_backups(services.repositories, to="cloud")
+    assert list_points(other) == ([point], [])
+    await spoil(agent, primary)
+    shutil.rmtree(services.settings.home / "blobs")
+    with pytest.raises(NotFound):
+        await restore_point(services, point.id)
+    await restore_point(services, point.id, repository="cloud")
+    assert await state(agent, primary) == GOOD
+    await undo_point(services, point.id)
+    assert await state(agent, primary) == SPOILT
+
+
+async def test_points__in_the_terminal(agent: Agent, primary: CleanServer) -> None:
+    """Taken, listed, planned, restored and undone by command."""
+
+    async def run(*arguments: str) -> str:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "reanimate.cli", *arguments),
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            env={**os.environ, "COLUMNS": "160"},
+        )
+        out, err = await process.communicate()
+        assert process.returncode == 0, err.decode()
+        return out.decode()
+
+    point = json.loads(await run("backup", "point", primary.name("alias"), "postgres:agent", "config", "--json"))
+    assert point["complete"]
+    assert "not yet: postgres agent" in await run("backup", "points")
+    await spoil(agent, primary)
+    assert "60 points now" in await run("restore", "point", "run", point["id"], "--dry-run")
+    assert f"reanimate restore point undo {point['id']}" in await run("restore", "point", "run", point["id"])
+    assert await state(agent, primary) == GOOD
+    assert "2 files" in await run("restore", "point", "undo", point["id"])
+    assert await state(agent, primary) == SPOILT
+
+
 # -- restoring ---------------------------------------------------------------------------------------------------------
 
 
@@ -256,8 +312,6 @@ async def test_restore__failing_in_one_member_switches_nothing(
     assert {name.split("-")[1] for name in databases(agent) if "-" in name} <= {"undone"}
     assert not list(agent.etc.rglob(".reanimate*"))
     assert cut_ones(agent.services.settings.home) == []
-    await restore_point(agent.services, point.id)
-    assert await state(agent, primary) == GOOD
 
 
 KILLED_AT = [
