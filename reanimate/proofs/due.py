@@ -27,18 +27,26 @@ class Due:
 
 
 def due_proofs(
-    published: Iterable[Published[Manifest]], *, now: datetime, valid_for: timedelta, draw: float
+    published: Iterable[Published[Manifest]],
+    *,
+    now: datetime,
+    valid_for: timedelta,
+    draw: float,
+    copies: bool = False,
 ) -> list[Due]:
     """Return what to prove, newest first.
 
     Every full backup of the last week that was never proven; of those with changes only, the newest of each subject,
     which stands on its full one; the newest of each subject when its proof has expired; and once a week an older one,
     which `draw`, in [0, 1), picks. What was found wrong is not tried again by itself.
+
+    Of `copies`, which what was proven of their originals holds for, only the weekly one: it tries the way back from
+    where they are, which may be far and charged by the byte.
     """
     kept = [one for one in published if one.manifest.kind in _KINDS and not one.deleted]
     kept.sort(key=lambda one: (one.manifest.taken_at, one.manifest.id), reverse=True)
     due: dict[str, Due] = {}
-    for group in _by_subject(kept):
+    for group in _by_subject(kept) if not copies else ():
         for one, why in _of_subject(group, now, valid_for):
             due.setdefault(one.key, Due(one, why))
     if (older := _weekly(kept, due.keys(), now, draw)) is not None:

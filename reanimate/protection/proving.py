@@ -44,7 +44,7 @@ class ToProve:
 
 
 async def proofs_due(services: Services, *, repository: str | None = None) -> list[ToProve]:
-    """Return what is due now: in one repository, or in all.
+    """Return what is due now: in one repository, or in all. Those after the first hold copies.
 
     Raises:
         NotFound: no repository has that name.
@@ -52,9 +52,16 @@ async def proofs_due(services: Services, *, repository: str | None = None) -> li
     """
     places = [named(services.repositories, repository)] if repository else list(services.repositories.values())
     found: list[ToProve] = []
+    first = next(iter(services.repositories))
     for place in places:
         published = await asyncio.to_thread(_published, place.catalog)
-        due = due_proofs(published, now=utcnow(), valid_for=_valid_for(services), draw=random.random())
+        due = due_proofs(
+            published,
+            now=utcnow(),
+            valid_for=_valid_for(services),
+            draw=random.random(),
+            copies=place.name != first,
+        )
         found += [_to_prove(place, one) for one in due]
     return found
 

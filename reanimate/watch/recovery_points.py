@@ -20,7 +20,7 @@ SUBJECT = "backups:"
 
 _GROUP = "protection"
 """One night without backups is one incident, however many collections there are."""
-_OVERDUE, _UNPROVEN = "overdue", "unproven"
+_OVERDUE, _UNPROVEN, _WRONG = "overdue", "unproven", "failed"
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,9 @@ class Protected:
     oldest: datetime | None = None
     proven: datetime | None = None
     """When any of them was last proven."""
+    wrong_id: str = ""
+    wrong_since: datetime | None = None
+    """The newest that a proof found wrong, and when; none once a newer one is proven."""
 
     @property
     def key(self) -> str:
@@ -97,8 +100,19 @@ def _is_wanted(manifest: Manifest, wanted: Sequence[str]) -> bool:
     return not wanted or any(is_glob(name) or manifest.answers_to(name) for name in wanted)
 
 
+def _wrong(group: Sequence[Published[Manifest]]) -> tuple[str, datetime | None]:
+    """Return the newest backup that is not right, and since when that is known, of backups that come newest first."""
+    for one in group:
+        if one.proven_at is not None:
+            break  # something newer is known to be right
+        if one.last_proof is not None:
+            return one.manifest.id, one.last_proof.at
+    return "", None
+
+
 def _of(group: Sequence[Published[Manifest]]) -> Protected:
     newest = group[0].manifest
+    wrong_id, wrong_since = _wrong(group)
     return Protected(
         name=newest.entry_name if isinstance(newest, VectorManifest) else newest.subject,
         kind=newest.kind,
@@ -106,6 +120,8 @@ def _of(group: Sequence[Published[Manifest]]) -> Protected:
         newest_id=newest.id,
         oldest=group[-1].manifest.taken_at,
         proven=max((one.proven_at for one in group if one.proven_at), default=None),
+        wrong_id=wrong_id,
+        wrong_since=wrong_since,
     )
 
 
@@ -136,6 +152,17 @@ def _judged(one: Protected, objectives: Objectives, since: datetime, now: dateti
                 due,
                 f"the newest backup of {one.name} {what}; the objective is {_long(within)}",
                 f"look at the last runs of the backup flow in Prefect, then `reanimate backup run {one.name}`",
+            )
+        )
+    if one.wrong_since is not None:
+        alarms.append(
+            _alarm(
+                one,
+                _WRONG,
+                one.wrong_since,
+                f"backup failed its proof: {one.wrong_id} of {one.name} is not what its manifest says",
+                f"`reanimate backup show {one.wrong_id}`; take another with `reanimate backup run {one.name}`, and "
+                f"`reanimate prove {one.name}`. Restores pass the wrong one over",
             )
         )
     if one.oldest:

@@ -76,6 +76,13 @@ def test_due__the_same_night_does_not_count_as_the_weekly_one() -> None:
     assert due(*proven, backup("old", 400, ("proof-passed", 399))) == ["old"]
 
 
+def test_due__of_copies_only_the_weekly_one() -> None:
+    """What was proven of the original holds for the copy; the way back from there is tried once a week."""
+    backups = [backup("tonight", 1), backup("old", 240), backup("older", 264)]
+    found = due_proofs(backups, now=NOW, valid_for=VALID, draw=0.9, copies=True)
+    assert [one.backup.manifest.id for one in found] == ["older"]
+
+
 def test_due__databases_too_configuration_not() -> None:
     """A dump is proven like a collection; kept versions of files have nothing to be restored for."""
     other = backup("x", 1)

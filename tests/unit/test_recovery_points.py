@@ -132,3 +132,17 @@ async def test_vigil__raises_and_ends(tmp_path: Path) -> None:
     assert judged() == {"watch:backups:kb:overdue"}
     there[0] = (Protected("kb", "vector", utcnow(), "b2", utcnow(), utcnow()),)
     assert judged() == set()
+
+
+def test_alarms__a_failed_proof_until_something_newer_is_proven() -> None:
+    """It names the backup, says what to do, and ends by itself; an older one that is wrong is no news then."""
+    failed: tuple[What, float] = ("proof-failed", 2.0)
+    alarm = said([at(0.5), at(5, failed), at(30, PROVEN)])["watch:backups:kb:failed"]
+    assert alarm.starts_at == NOW - timedelta(hours=2)
+    assert "h5 of kb is not what its manifest says" in alarm.annotations["summary"]
+    assert "reanimate prove kb" in alarm.annotations["todo"]
+    finding = claim_of(Claim(alarm.fingerprint, "unknown", alarm.labels, alarm.annotations))
+    assert severity_of(impact_of(finding, [])[0], users_of([finding], Users.ALL)) is Severity.P3
+    assert said([at(0.5, ("proof-passed", 0.2)), at(5, failed)]) == {}
+    assert said([at(0.5), at(5, ("proof-failed", 4.0), ("proof-passed", 2.0))]) == {}
+    assert said([at(0.5), at(5, failed, ("deleted", 1.0)), at(30, PROVEN)]) == {}
