@@ -11,14 +11,14 @@ from reanimate.backups.bringing import Brought, Source, bring, look
 from reanimate.backups.catalog import Catalog, backup_prefix, new_backup_id
 from reanimate.backups.changes import NoBase
 from reanimate.backups.comparison import count_points
-from reanimate.backups.facts import SnapshotFacts, read_facts
+from reanimate.backups.facts import FactsReader, SnapshotFacts, facts_reader
 from reanimate.backups.fetching import FetchedShard, Patience, forget
 from reanimate.backups.liveness import Witness, count_warnings
-from reanimate.backups.manifest import Embedding, LiveCounts, ShardKeys, ShardPart, VectorManifest, Whole
+from reanimate.backups.manifest import Embedding, LiveCounts, ShardKeys, ShardPart, VectorManifest
 from reanimate.backups.names import model_of
 from reanimate.backups.parts import check_part
 from reanimate.backups.scratch import scratch_folder
-from reanimate.backups.stored_parts import store_part
+from reanimate.backups.storing import removed_beside, stored_beside
 from reanimate.backups.unfinished import Unfinished, sweep
 from reanimate.clock import utcnow
 from reanimate.config import BackupSettings
@@ -136,32 +136,35 @@ class _Taking:
         prefix = backup_prefix(source.collection, self.backup_id)
         journal = Unfinished(catalog.store, prefix, source.server.name, source.collection, self.taken_at)
         await journal.begin()
-        async with scratch_folder(catalog.scratch, "backup") as scratch:
+        async with scratch_folder(catalog.scratch, "backup") as scratch, facts_reader() as reader:
             witness = await Witness.before(source)
             before, exact = await count_points(source.server, source.collection)
             brought = await bring(source, catalog, scratch, journal, self.options, self.progress, changes_only)
             after, _ = await count_points(source.server, source.collection)
             self.progress("check", 0, 1)
-            facts = await self._check(brought.shards, scratch)
-            counts = (before, after) if exact else (None, None)
-            warnings = await witness.compare(source, facts, *counts, calm=brought.calm)
-            self.progress("check", 1, 1)
-            parts = [await self._store(prefix, shard) for _, shard in sorted(brought.shards.items())]
-        manifest = self._describe(brought, facts, LiveCounts(before=before, after=after), parts).model_copy(
-            update={
-                "gateway_totals": dict(totals) if totals is not None else None,
-                "recovery_point": recovery_point,
-                "warnings": warnings,
-                "instead_of_partial": reason,
-            }
-        )
-        published = await catalog.publish(manifest)
-        await forget(brought.shards.values())
-        await journal.done()
-        await sweep(source.server, catalog, source.collection, utcnow(), all_made=not changes_only)
+            async with stored_beside(catalog, prefix, brought.shards.values(), self.progress) as storing:
+                facts = await self._check(reader, brought.shards, scratch)
+                counts = (before, after) if exact else (None, None)
+                warnings = await witness.compare(source, facts, *counts, calm=brought.calm)
+                self.progress("check", 1, 1)
+            parts = storing.result()
+            async with removed_beside(scratch / "unpacked"):
+                live = LiveCounts(before=before, after=after)
+                manifest = self._describe(brought, facts, live, parts).model_copy(
+                    update={
+                        "gateway_totals": dict(totals) if totals is not None else None,
+                        "recovery_point": recovery_point,
+                        "warnings": warnings,
+                        "instead_of_partial": reason,
+                    }
+                )
+                published = await catalog.publish(manifest)
+                await forget(brought.shards.values())
+                await journal.done()
+                await sweep(source.server, catalog, source.collection, utcnow(), all_made=not changes_only)
         return published.manifest
 
-    async def _check(self, shards: Mapping[int, FetchedShard], scratch: Path) -> SnapshotFacts:
+    async def _check(self, reader: FactsReader, shards: Mapping[int, FetchedShard], scratch: Path) -> SnapshotFacts:
         """Look at the archives without the engine, then have the engine read them back.
 
         Raises:
@@ -170,7 +173,7 @@ class _Taking:
         config = self.source.info["config"]
         for shard in shards.values():
             await check_part(shard.whole, config, f"the snapshot of {shard.source}")
-        return await read_facts(
+        return await reader.read(
             {shard_id: shard.whole for shard_id, shard in shards.items()},
             scratch / "unpacked",
             config=config,
@@ -178,37 +181,6 @@ class _Taking:
             sentinels=self.options.sentinels,
             golden=self.options.golden_queries,
             timeout_s=self.options.reader_timeout_s,
-        )
-
-    async def _store(self, prefix: str, shard: FetchedShard) -> ShardPart:
-        """Store one part, and see that what was sent is what was downloaded and checked.
-
-        Raises:
-            Damaged: the file changed on our own disk in between.
-        """
-        replica = shard.source.replica
-        key = f"{prefix}/{shard.stored.name}"
-        part = await store_part(
-            self.catalog,
-            key,
-            shard.stored,
-            "vectors",
-            on_progress=lambda done, total: self.progress("store", done, total),
-        )
-        if part.sha256 != shard.stored_sha256:
-            raise Damaged(
-                f"storing {key}: the file changed on this machine's disk ({shard.stored_sha256} became {part.sha256})"
-            )
-        whole = None
-        if shard.base is not None:
-            whole = Whole(size=shard.whole_size, sha256=shard.whole_sha256, base_sha256=shard.base.sha256)
-        return ShardPart(
-            **part.model_dump(),
-            shard_id=replica.shard_id,
-            shard_key=replica.shard_key,
-            peer_id=replica.peer_id,
-            numbers=shard.numbers,
-            whole=whole,
         )
 
     def _describe(

@@ -12,22 +12,21 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import TypeVar
 
 from reanimate.backups.catalog import Catalog
 from reanimate.backups.manifest import VectorManifest, restore_name
-from reanimate.backups.materialise import materialise
 from reanimate.backups.scratch import scratch_folder
 from reanimate.errors import InputInvalid, NotFound, ReanimateError, Refused, ServerFailed
 from reanimate.restores.aliases import AliasSwitch, plan_switch, switch_aliases, undo_switch
-from reanimate.restores.making import make_collection, plan_target
+from reanimate.restores.loading import Loading, staged
+from reanimate.restores.making import plan_target
 from reanimate.restores.plan import RestorePlan, plan_restore, version_problem
 from reanimate.restores.verification import DEEP_UP_TO, Verification, verify
 from reanimate.vector.config import index_schema, payload_schema, schema_differences
 from reanimate.vector.layout import wait_until_active
 from reanimate.vector.placement import CreationPlan
 from reanimate.vector.server import VectorServer
-from reanimate.vector.transfers import TransferLimits, upload_shard_snapshot
+from reanimate.vector.transfers import TransferLimits
 
 __all__ = [
     "AliasSwitch",
@@ -51,8 +50,6 @@ log = logging.getLogger(__name__)
 Progress = Callable[[str, int, int], None]
 """Called with the stage, how much of it is done, and the total: bytes, or steps where there are no bytes."""
 
-T = TypeVar("T")
-
 _OURS = re.compile(r".-[rs]\d{14}(-\d+)?$")
 _CLEANUP_S = 30.0
 
@@ -64,6 +61,8 @@ class RestoreOptions:
     transfer: TransferLimits = field(default_factory=TransferLimits)
     green_timeout_s: float = 20.0
     """How long the new collection may optimize before it is used as it is (yellow answers fully, only slower)."""
+    parallel: int = 2
+    """How many shards are brought and uploaded at once."""
     deep_up_to: int = DEEP_UP_TO
     """Up to this many points every id is compared."""
     replicas_timeout_s: float = 600.0
@@ -153,34 +152,19 @@ async def _load(
     progress: Progress,
 ) -> None:
     about = f"restoring backup {manifest.id} into {name!r} on {server.name}"
-    progress("create", 0, 1)
-    assignments, layout = await _staged(about, "create", make_collection(server, name, manifest, plan))
-    progress("create", 1, 1)
-    parts = {part.shard_id: part for part in manifest.parts}
-    for goes in assignments:
-        part = parts[goes.source.shard_id]
-        file = scratch / f"shard-{part.shard_id}.snapshot"
-        made = await _staged(
-            about,
-            "download",
-            materialise(catalog, manifest, part, file, lambda done, total: progress("download", done, total)),
-        )
-        await _staged(
-            about,
-            "upload",
-            upload_shard_snapshot(
-                layout.peers.servers[goes.peer_id],
-                name,
-                goes.shard_id,
-                file,
-                made.sha256,
-                options.transfer,
-                lambda done, total: progress("upload", done, total),
-            ),
-        )
-        await asyncio.to_thread(file.unlink)
+    loading = Loading(
+        server,
+        catalog,
+        manifest,
+        name,
+        scratch,
+        limits=options.transfer,
+        parallel=options.parallel,
+        progress=progress,
+    )
+    await loading.load(plan)
     progress("settle", 0, 1)
-    await _staged(about, "settle", _settle(server, name, manifest, options))
+    await staged(about, "settle", _settle(server, name, manifest, options))
     progress("settle", 1, 1)
 
 
@@ -214,16 +198,6 @@ async def _until_green(server: VectorServer, name: str, options: RestoreOptions)
                 return
             raise ServerFailed(f"the collection {name!r} is still {status} after {options.green_timeout_s:.0f} s")
         await asyncio.sleep(0.1)
-
-
-async def _staged(about: str, stage: str, work: Awaitable[T]) -> T:
-    """Do one stage; an error of it says which."""
-    try:
-        return await work
-    except ReanimateError as error:
-        hint = error.hint or "live data is untouched; the new collection is deleted again"
-        kind = next(kind for kind in type(error).__mro__ if kind.__module__ == ReanimateError.__module__)
-        raise kind(f"{about} failed at {stage}: {error.args[0]}", hint=hint) from error
 
 
 async def _give_up(server: VectorServer, name: str) -> None:
@@ -284,16 +258,16 @@ async def restore_and_switch(
     try:
         progress("verify", 0, 1)
         looking = verify(server, name, manifest, deep_up_to=(options or RestoreOptions()).deep_up_to)
-        verification = await _staged(about, "verify", looking)
+        verification = await staged(about, "verify", looking)
         verification.require(server.name)
         progress("verify", 1, 1)
         if before_switch:
-            await _staged(about, "carry", before_switch())
+            await staged(about, "carry", before_switch())
         progress("switch", 0, 1)
-        switch = await _staged(about, "switch", plan_switch(server, manifest, name))
+        switch = await staged(about, "switch", plan_switch(server, manifest, name))
         if keep:
             await keep(switch)
-        await _staged(about, "switch", switch_aliases(server, manifest, name, switch))
+        await staged(about, "switch", switch_aliases(server, manifest, name, switch))
         progress("switch", 1, 1)
     except BaseException:
         if switch is not None:

@@ -100,8 +100,7 @@ async def ids_of(server: VectorServer, name: str) -> IdsHash:
     offset: int | str | None = None
     while True:
         page = await server.scroll(name, limit=_PAGE, offset=offset, ids_only=True)
-        for point in page["points"]:
-            found.add(point["id"])
+        found.add_all([point["id"] for point in page["points"]])
         offset = page["next_page_offset"]
         if offset is None:
             return found
