@@ -90,7 +90,7 @@ def _fork(home: Path, kill_at: int) -> None:
 def _main(home: Path, points: int) -> None:
     before = home / "before"
     before.mkdir()
-    (before / "large").write_bytes(os.urandom(9 << 20))
+    (before / "large").write_bytes(os.urandom(24 << 20))
     (before / "small").write_bytes(os.urandom(1000))
     pid = os.fork()  # the store's own threads must not be there when we fork again
     if pid == 0:
@@ -99,7 +99,7 @@ def _main(home: Path, points: int) -> None:
     os.waitpid(pid, 0)
     folders = [home / f"{number:03}" for number in range(points + 1)]
     for folder in folders:
-        shutil.copytree(before, folder)
+        shutil.copytree(before, folder, copy_function=os.link)  # nothing here is written in place
     _fork(folders[0], 0)
     total = int((folders[0] / "calls").read_text())
     for number, folder in enumerate(folders[1:]):

@@ -17,7 +17,7 @@ from reanimate.backups.rereading import read_part, stored_parts
 from reanimate.backups.unfinished import sweep
 from reanimate.clock import utcnow
 
-POINTS = 40
+POINTS = 32
 TESTS = Path(__file__).parent.parent
 
 
@@ -63,7 +63,7 @@ def _files(home: Path) -> set[str]:
 
 
 MEMORY = """
-import asyncio, resource, sys
+import asyncio, re, sys
 from pathlib import Path
 from pyrage import x25519
 from reanimate.backups.packing import fetch_packed, store_packed
@@ -76,14 +76,15 @@ async def there_and_back(file, home):
     assert packed.packing == ("zstd", "age") and (home / "into").stat().st_size == file.stat().st_size
 
 asyncio.run(there_and_back(Path(sys.argv[1]), Path(sys.argv[2])))
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+print(int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) // 1024)
 """
 
 
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the peak is read from /proc")
 def test_memory__does_not_grow_with_the_file(tmp_path: Path) -> None:
-    """A gigabyte, packed, sealed, stored and brought back, needs what sixty megabytes need."""
+    """A gigabyte, packed, sealed, stored and brought back, needs what 300 megabytes need: that fills every belt."""
     peaks = {}
-    for megabytes in (60, 1000):
+    for megabytes in (300, 1000):
         home = tmp_path / str(megabytes)
         home.mkdir()
         with (home / "file").open("wb") as file:
@@ -96,5 +97,5 @@ def test_memory__does_not_grow_with_the_file(tmp_path: Path) -> None:
         )
         peaks[megabytes] = int(run.stdout)
         shutil.rmtree(home)
-    assert peaks[1000] < peaks[60] + 50, peaks
-    assert peaks[1000] < 350, peaks
+    assert peaks[1000] < peaks[300] + 50, peaks
+    assert peaks[1000] < 250, peaks
