@@ -251,6 +251,9 @@ class Catalog:
                 else:
                     found[key] = entry
         remembered = [seen for seen in memory if kind.ROOT in (None, PurePosixPath(seen.key).parts[0])]
+        if any(seen.key not in found for seen in remembered):
+            forgotten = {*memory} - {*self.memory.recall()}  # removed on purpose while we were looking
+            remembered = [seen for seen in remembered if seen not in forgotten]
         damaged += doubted(found, damaged, remembered)
         unusable = {one.key for one in damaged}
         usable = [entry for key, entry in found.items() if key not in unusable]
