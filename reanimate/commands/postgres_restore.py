@@ -249,7 +249,9 @@ async def _restore(
     if plan.name == RECORD_NAME and end_sessions:
         return _Outcome(plan, beside, None, "the running system would reconnect at once: stop it first")
     try:
-        renamed = await switch_database(services, plan.name, login, beside.name, end_sessions=end_sessions)
+        renamed = await switch_database(
+            services, plan.name, login, beside.name, now=plan.made_at, end_sessions=end_sessions
+        )
     except (Refused, Busy) as error:
         return _Outcome(plan, beside, None, str(error.args[0]))
     return _Outcome(plan, beside, renamed, "")

@@ -46,6 +46,8 @@ class DatabasePlan:
 
     backup_id: str
     why: str
+    made_at: datetime
+    """The moment in the names."""
     name: str
     """In the settings."""
     database: str
@@ -72,6 +74,7 @@ class DatabasePlan:
         """Return it as plain JSON values."""
         return {
             **asdict(self),
+            "made_at": self.made_at.isoformat(),
             "taken_at": self.taken_at.isoformat(),
             "proven_at": self.proven_at.isoformat() if self.proven_at else None,
         }
@@ -119,6 +122,7 @@ def plan_database_restore(
     return DatabasePlan(
         backup_id=manifest.id,
         why=_why(backup_id, at, newest_proven=newest_proven),
+        made_at=now,
         name=name,
         database=live.database,
         where=live.where,
@@ -248,15 +252,17 @@ def _steps(manifest: PostgresManifest, live: Live, now: datetime, *, is_record: 
             f"{new} only stands beside, to be named in DATABASE_URL, or to be switched to after `reanimate down`",
             *_renames(live, new, now),
         ]
-    return [*steps, *_renames(live, new, now)]
+    left = "new sessions wait for it; those that are there must have left, or --end-sessions ends them"
+    return [*steps, *_renames(live, new, now, left)]
 
 
-def _renames(live: Live, new: str, now: datetime) -> list[str]:
+def _renames(live: Live, new: str, now: datetime, left: str = "") -> list[str]:
     if not live.exists:
         return [f"rename {new} to {live.database}"]
+    kept = kept_name(live.database, now)
     return [
-        f"in one transaction rename {live.database} to {kept_name(live.database, now)} and {new} to {live.database}; "
-        "new sessions wait for it; those that are there must have left, or --end-sessions ends them",
+        f"in one transaction rename {live.database} to {kept} and {new} to {live.database}"
+        + (f"; {left}" if left else ""),
         "the old database is kept; undo renames back",
     ]
 

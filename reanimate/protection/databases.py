@@ -172,7 +172,7 @@ async def restore_database(
                     login,
                     dump,
                     await find_programs(services.settings.database.pg_bin),
-                    utcnow(),
+                    plan.made_at,
                     make_roles=make_roles,
                     on_progress=on_progress,
                 )
@@ -201,15 +201,21 @@ async def restore_database(
 
 
 async def switch_database(
-    services: Services, name: str, login: Login, restored: str, *, end_sessions: bool = False
+    services: Services,
+    name: str,
+    login: Login,
+    restored: str,
+    *,
+    now: datetime | None = None,
+    end_sessions: bool = False,
 ) -> Renamed:
-    """Let a restored database take the live one's name.
+    """Let a restored database take the live one's name. `now` is in the name of the one that is kept.
 
     Raises:
         ReanimateError: as `take_name`; nothing was changed then.
     """
     async with _to_rename(services, name):
-        return await take_name(login, restored, utcnow(), end_sessions=end_sessions)
+        return await take_name(login, restored, now or utcnow(), end_sessions=end_sessions)
 
 
 async def undo_database(services: Services, name: str, login: Login, *, end_sessions: bool = False) -> Renamed:

@@ -7,7 +7,7 @@ import obstore
 import pytest
 from obstore.store import MemoryStore
 from pyrage import x25519
-from rich_database import Databases
+from rich_database import Databases, query
 from sweep_count import SWEEPS, Sweep
 
 from reanimate.backups.catalog import Catalog
@@ -42,6 +42,7 @@ async def _taken(
     """Take two backups of one database into a store in memory: an older one, and the one to damage."""
     catalog = Catalog(MemoryStore(), folder / "scratch", keyring)
     older = await take_dump(source, "agent", catalog, programs)
+    await query(source, "UPDATE t SET n = n + 1 WHERE id = 1")
     return catalog, older, await take_dump(source, "agent", catalog, programs)
 
 
@@ -77,6 +78,7 @@ async def test_sweep__every_region_of_the_dump(
     replayed = bytes(obstore.get(store, older.manifest.dump.blob).bytes())
     damages.append(("older dump", older.manifest.id, replayed))
     for kind, what, content in damages:
+        assert content != good
         obstore.put(store, part.blob, content)
         sweep.count(f"dump {form}: {kind}", what, found=await _refused(catalog, one.manifest))
     obstore.delete(store, part.blob)

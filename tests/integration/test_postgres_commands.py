@@ -84,6 +84,7 @@ async def test_commands__from_backup_to_undo(reanimate: Run, agent: Login, servi
     assert "has not been proven yet" in dry.stderr
     done = json.loads((await reanimate("restore", "postgres", "run", "--database", "agent", "--json")).stdout)
     assert (done["state"], done["verification"]["passed"]) == ("switched", True)
+    assert (done["name"], done["renamed"]["kept"]) == (done["plan"]["new_name"], done["plan"]["kept_name"])
     assert await query(agent, "SELECT count(*) FROM t") == [(500,)]
     async with services.sessions() as session:
         restore = (await session.execute(select(Restore).where(Restore.kind == "postgres"))).scalar_one()
