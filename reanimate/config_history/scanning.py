@@ -19,7 +19,7 @@ from reanimate.vector.server import Json
 
 __all__ = ["Draft", "Scan", "scan_files", "scan_settings"]
 
-UNKNOWN = Author(name="unknown", source="unknown", detail="server setting; a server does not say who changed it")
+UNKNOWN = Author(name="unknown", source="unknown", detail="server setting")
 
 Progress = Callable[[str, int, int], None]
 
