@@ -80,9 +80,9 @@ async def _taken(target: str, scope: BackupScope) -> Outcomes:
     point = await begin_point()
     taken = await spread(
         {
-            CONFIGURATION: (keep_config, {}),
-            **{f"database {name}": (back_up_database, {"database": name, "point": point}) for name in databases},
             **{name: (back_up, {"collection": name, "target": target, "point": point}) for name in collections},
+            **{f"database {name}": (back_up_database, {"database": name, "point": point}) for name in databases},
+            CONFIGURATION: (keep_config, {}),
         }
     )
     outcomes |= taken
