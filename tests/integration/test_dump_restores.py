@@ -1,18 +1,14 @@
 """Restores of dumps on real servers: beside the live database and verified; the live one is never harmed."""
 
 import asyncio
-import signal
-import sys
-import textwrap
 from dataclasses import replace
-from datetime import timedelta
 from pathlib import Path
 
 import obstore
 import pytest
 from obstore.store import LocalStore
 from pyrage import x25519
-from rich_database import Databases, comment, dumped, fill, query, restored, stages
+from rich_database import Databases, comment, dumped, fill, query, restored
 
 from reanimate.backups.catalog import Catalog, Published
 from reanimate.backups.keyring import Keyring
@@ -21,7 +17,6 @@ from reanimate.dumps.backup import take_dump
 from reanimate.dumps.dump import dump_database
 from reanimate.dumps.login import Login, maintenance
 from reanimate.dumps.manifest import PostgresManifest
-from reanimate.dumps.markers import Stage
 from reanimate.dumps.programs import Programs
 from reanimate.dumps.proof import fetched
 from reanimate.dumps.rename import take_name
@@ -205,63 +200,6 @@ async def test_restore__cancelled_leaves_nothing(
     with pytest.raises(asyncio.CancelledError):
         await task
     assert await databases.names(small) == {small.database}
-
-
-@pytest.mark.parametrize("stage", ["restore", "analyze", "verify", "switch"])
-async def test_restore__we_are_killed(
-    stage: str, small: Login, databases: Databases, programs: list[Programs], tmp_path: Path
-) -> None:
-    """SIGKILL in each stage: the live database is as it was, and the same again sweeps up and succeeds."""
-    dump = await dumped(small, tmp_path, programs)
-    (tmp_path / "facts.json").write_text(dump.facts.model_dump_json())
-    script = textwrap.dedent(f"""
-        import asyncio, os, signal, sys
-        from pathlib import Path
-        from reanimate.clock import utcnow
-        from reanimate.dumps import rename
-        from reanimate.dumps.facts import DatabaseFacts
-        from reanimate.dumps.login import Login
-        from reanimate.dumps.programs import find_programs
-        from reanimate.dumps.restore import DumpToRestore, restore_beside
-
-        def die(stage, done, total):
-            if stage == {stage!r}:
-                os.kill(os.getpid(), signal.SIGKILL)
-
-        async def die_in_the_rename(connection, name, comment):
-            os.kill(os.getpid(), signal.SIGKILL)
-
-        async def main():
-            folder = Path({str(tmp_path)!r})
-            facts = DatabaseFacts.model_validate_json((folder / "facts.json").read_text())
-            dump = DumpToRestore(folder / "x.dump", "20261126T000000Z-x-0000", facts, {dump.made_by_major})
-            login = Login.from_url(sys.stdin.read())
-            beside = await restore_beside(login, dump, await find_programs(), utcnow(), on_progress=die)
-            rename.unmark = die_in_the_rename
-            await rename.take_name(login, beside.name, utcnow())
-
-        asyncio.run(main())
-    """)
-    url = f"postgresql://reanimate:{small.environment['PGPASSWORD']}@{small.where}/{small.database}"
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", script, stdin=asyncio.subprocess.PIPE, cwd=Path(__file__).parents[2]
-    )
-    await process.communicate(url.encode())
-    assert process.returncode == -signal.SIGKILL
-    assert await query(small, "SELECT count(*) FROM t") == [(1000,)]
-    left = await stages(small)
-    assert left == [Stage.RESTORED if stage == "switch" else Stage.RESTORING]
-    for attempt in range(50):
-        try:
-            beside = await restore_beside(small, dump, programs, utcnow() + timedelta(seconds=5))
-            break
-        except Busy:  # the server notices the killed session within moments
-            assert attempt < 49
-            await asyncio.sleep(0.1)
-    expected = [Stage.RESTORED] * (2 if stage == "switch" else 1)
-    assert await stages(small) == expected
-    await take_name(small, beside.name, utcnow())
-    assert await query(small, "SELECT count(*) FROM t") == [(1000,)]
 
 
 async def test_restore__what_the_server_lacks_is_said_first(
