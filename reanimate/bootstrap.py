@@ -13,6 +13,7 @@ from reanimate.backups.repositories import Repository, open_repositories
 from reanimate.config import Settings, load_settings
 from reanimate.db.engine import engine_for, sessions_of
 from reanimate.db.url import record_url
+from reanimate.errors import ConfigInvalid
 from reanimate.secrets import Secrets
 from reanimate.vector.server import VectorServer
 
@@ -47,11 +48,16 @@ class Services:
         """Return the client of a vector target.
 
         Raises:
-            ConfigInvalid: no target has that name.
+            ConfigInvalid: no target has that name, or none runs under it yet.
         """
         configured = self.settings.vector.target(target)
         key = configured.api_key.get_secret_value() if configured.api_key else None
-        url = self.addresses.vector[target]
+        url = configured.url or self.addresses.vector.get(target)
+        if url is None:
+            raise ConfigInvalid(
+                f"the vector target {target!r} is in the settings and has no address: it came after the last start",
+                hint="`reanimate down`, then `reanimate up`",
+            )
         if configured.role == "offline" and configured.url is None:
             return VectorServer(target, url, self.secrets.control_key, self.http, reads_files=True)
         return VectorServer(target, url, key, self.http, configured.peers)
