@@ -52,7 +52,7 @@ class Services:
         """
         configured = self.settings.vector.target(target)
         key = configured.api_key.get_secret_value() if configured.api_key else None
-        url = configured.url or self.addresses.vector.get(target)
+        url = self.addresses.vector.get(target) or configured.url
         if url is None:
             raise ConfigInvalid(
                 f"the vector target {target!r} is in the settings and has no address: it came after the last start",
