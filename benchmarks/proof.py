@@ -25,9 +25,9 @@ from benchmarks.vectors import DIMENSION, create, fill, vector_server
 from reanimate.backups.backup import take_backup
 from reanimate.backups.catalog import Catalog
 from reanimate.backups.manifest import VectorManifest
-from reanimate.proofs.loading import BadPart
 from reanimate.proofs.proof import prove_collection
 from reanimate.proofs.scratch import Scratch
+from reanimate.restores.read_only import BadPart
 
 __all__ = ["main"]
 

@@ -1,6 +1,5 @@
 """A proof: a backup was restored to scratch and held against its manifest, when, where, and what was found."""
 
-import re
 import secrets
 import time
 from collections.abc import AsyncIterator, Callable
@@ -19,9 +18,9 @@ from reanimate.backups.use import in_use
 from reanimate.clock import utcnow
 from reanimate.errors import ReanimateError, Refused
 from reanimate.proofs.examining import examine
-from reanimate.proofs.loading import BadPart, fetching, load
 from reanimate.proofs.scratch import Scratch, ScratchServer
-from reanimate.restores.plan import version_problem
+from reanimate.restores.read_only import BadPart, fetching, load
+from reanimate.restores.versions import engine_problem, version_problem
 
 __all__ = ["Outcome", "Progress", "Proof", "new_proof_id", "prove_collection", "proving"]
 
@@ -29,9 +28,6 @@ Outcome = Literal["passed", "failed", "error"]
 """failed: the backup is not right. error: nothing is known, for something else was in the way."""
 
 Progress = Callable[[str, int, int], None]
-
-_ENGINE_LOADS = ((1, 16), (1, 20))
-"""Minor versions of servers whose snapshots the engine of our own loads."""
 
 
 @dataclass(frozen=True)
@@ -152,7 +148,7 @@ async def prove_collection(
     ):
         await _require_version(server, manifest)
         async with scratch.collection(server, manifest) as name:
-            await load(server, name, manifest, parts, progress)
+            await load(server.server, name, manifest, parts, progress, flat=server.is_own)
             progress("examine", 0, 1)
             checks = await examine(server.server, name, manifest, _aliases(server, name, manifest))
             progress("examine", 1, 1)
@@ -170,19 +166,14 @@ async def _require_version(scratch: ScratchServer, manifest: VectorManifest) -> 
     Raises:
         Refused: it cannot, by the vendor's rule or by what is known of the engine.
     """
-    hint = "set a server of a fitting version aside for proofs: a [[vector.targets]] with role = 'scratch'"
-    if not scratch.is_own:
-        if problem := version_problem(manifest.server, await scratch.server.version()):
-            where = scratch.server.name
-            raise Refused(f"backup {manifest.id} cannot be proven on {where}: it was {problem}", hint=hint)
-        return
-    found = re.match(r"v?(\d+)\.(\d+)", manifest.server.version)
-    oldest, newest = _ENGINE_LOADS
-    if found is None or not oldest <= (int(found[1]), int(found[2])) <= newest:
+    if scratch.is_own:
+        problem = engine_problem(manifest.server)
+    else:
+        problem = version_problem(manifest.server, await scratch.server.version())
+    if problem:
         raise Refused(
-            f"backup {manifest.id} was made by version {manifest.server.version}, and the engine of our own loads "
-            f"{'.'.join(map(str, oldest))} to {'.'.join(map(str, newest))}",
-            hint=hint,
+            f"backup {manifest.id} cannot be proven on {scratch.server.name}: it was {problem}",
+            hint="set a server of a fitting version aside for proofs: a [[vector.targets]] with role = 'scratch'",
         )
 
 

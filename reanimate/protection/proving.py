@@ -25,9 +25,9 @@ from reanimate.dumps.proof import prove_dump
 from reanimate.errors import Damaged, NotFound, ReanimateError, ServerFailed, VerificationFailed
 from reanimate.proofs import record
 from reanimate.proofs.due import Due, due_proofs
-from reanimate.proofs.loading import BadPart
 from reanimate.proofs.proof import Progress, Proof, new_proof_id, prove_collection, proving
 from reanimate.proofs.scratch import Scratch
+from reanimate.restores.read_only import BadPart
 
 __all__ = ["ToProve", "newest_of", "one_to_prove", "proofs_due", "prove", "prove_all", "require_passed"]
 

@@ -9,10 +9,14 @@ from typing import Any
 
 from reanimate.backups.catalog import Catalog, Published
 from reanimate.backups.manifest import VectorManifest, base_name, seed_name
+from reanimate.backups.scratch import scratch_folder
+from reanimate.backups.use import in_use
 from reanimate.clock import utcnow
-from reanimate.errors import ReanimateError, ServerFailed
-from reanimate.restores.restore import Progress, RestoreOptions, discard, restore
+from reanimate.errors import ReanimateError, Refused, ServerFailed
+from reanimate.restores.read_only import fetching, fitted, load
+from reanimate.restores.restore import Progress, discard
 from reanimate.restores.verification import Verification, verify
+from reanimate.restores.versions import engine_problem
 from reanimate.vector.held import HeldCopy, held_copies, note_held
 from reanimate.vector.server import Json, VectorServer
 
@@ -43,31 +47,36 @@ async def refresh(
     catalog: Catalog,
     backup: Published[VectorManifest],
     on_progress: Progress | None = None,
-    *,
-    options: RestoreOptions | None = None,
 ) -> Refreshed:
     """Make an offline standby serve a backup. Until the new copy is verified, and if it is not right, the old stays.
 
     The copy before is kept, older ones are deleted, and so is what a killed refresh has left. One at a time for each
-    collection: that is the caller's to see to. Stages of progress: those of `restore`, then verify and switch.
+    collection: that is the caller's to see to. Stages of progress: download, create, load, verify and switch.
 
     Raises:
-        VerificationFailed, Damaged, Refused, Unreachable, ServerFailed: as `restore` and `verify`; the standby serves
-            what it served.
+        VerificationFailed, Damaged, Refused, Unreachable, ServerFailed: as `load` and `verify`; the standby serves what
+            it served.
     """
     manifest = backup.manifest
     copies = await _swept(standby, manifest, await held_copies(standby))
     for copy in (one for one in copies if one.backup_id == manifest.id):
-        found = await verify(standby, copy.name, manifest)
+        found = await verify(standby, copy.name, fitted(manifest, flat=True))
         if found.passed:
             await _switch(standby, manifest, copy.name, copies)
             return _refreshed(standby, copy.name, manifest, found, loaded=False)
     name = _free_name(manifest, await standby.collections())
-    await restore(standby, catalog, manifest, name, on_progress, options=options)
     progress = on_progress or _silent
+    if problem := engine_problem(manifest.server):
+        raise Refused(f"backup {manifest.id} cannot be loaded into {standby.name}: it was {problem}")
     try:
+        async with (
+            in_use(catalog, manifest, f"a load into {standby.name}"),
+            scratch_folder(catalog.scratch, "restore") as folder,
+            fetching(catalog, manifest, folder, progress) as parts,
+        ):
+            await load(standby, name, manifest, parts, progress, flat=True)
         progress("verify", 0, 1)
-        found = await verify(standby, name, manifest)
+        found = await verify(standby, name, fitted(manifest, flat=True))
         found.require(standby.name)
         progress("verify", 1, 1)
         progress("switch", 0, 1)

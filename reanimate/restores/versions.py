@@ -5,7 +5,10 @@ import re
 from reanimate.backups.manifest import Server
 from reanimate.vector.server import ServerIdentity
 
-__all__ = ["version_problem"]
+__all__ = ["engine_problem", "version_problem"]
+
+_ENGINE_LOADS = ((1, 16), (1, 20))
+"""Minor versions of servers whose snapshots the engine of our own loads."""
 
 
 def version_problem(made_by: Server, server: ServerIdentity) -> str | None:
@@ -21,6 +24,18 @@ def version_problem(made_by: Server, server: ServerIdentity) -> str | None:
     return (
         f"made by version {made_by.version}, and this server is {server.version}: "
         "only the same minor version or the next one can load it"
+    )
+
+
+def engine_problem(made_by: Server) -> str | None:
+    """Say why the engine of our own cannot load what a server has made, or None. It loads several minor versions."""
+    source = _minor(made_by.version)
+    oldest, newest = _ENGINE_LOADS
+    if source is not None and oldest <= source <= newest:
+        return None
+    return (
+        f"made by version {made_by.version}, and the engine of our own loads "
+        f"{'.'.join(map(str, oldest))} to {'.'.join(map(str, newest))}"
     )
 
 

@@ -26,6 +26,8 @@ class Collection:
         self.state = state
         self.shards: dict[int, ShardClient] = {}
         self.ring = HashRing(sorted(state.shards))
+        self.scattered = False
+        """Whether a point may be in any shard: in a copy of a collection whose shards were chosen by key."""
         self.opened = asyncio.Event()
         self.recovering: set[int] = set()
         """Shards onto which a partial snapshot is being put."""
@@ -114,7 +116,8 @@ class Collection:
         """Return the points that exist, in the order asked."""
         wanted: dict[int, list[PointId]] = {}
         for point in ids:
-            wanted.setdefault(self.ring.shard_of(point), []).append(point)
+            for shard in self.shards if self.scattered else (self.ring.shard_of(point),):
+                wanted.setdefault(shard, []).append(point)
         answers = await asyncio.gather(
             *(
                 self.shards[shard].call("retrieve", ids=part, with_payload=with_payload, with_vector=with_vector)

@@ -51,6 +51,7 @@ class StandbyServer:
         for name, state in self.storage.load_collections().items():
             self.collections[name] = Collection(self.storage, name, state)
             if self.offline:
+                self.collections[name].scattered = True
                 self.collections[name].stand_by()
             else:
                 self.in_background(self.collections[name].open())
@@ -120,6 +121,7 @@ class StandbyServer:
             numbers = range(config["params"]["shard_number"]) if has_vectors else ()
             state = CollectionState(config, {shard: self.storage.new_shard_directory(shard) for shard in numbers})
             collection = Collection(self.storage, name, state)
+            collection.scattered = self.offline
             try:
                 await collection.create()
             except BaseException:

@@ -3,6 +3,7 @@
 import asyncio
 import signal
 import sys
+import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -22,10 +23,10 @@ from reanimate.backups.marks import read_mark
 from reanimate.clock import utcnow
 from reanimate.errors import NotFound
 from reanimate.proofs.examining import examine
-from reanimate.proofs.loading import BadPart, fetching, load
 from reanimate.proofs.proof import Proof, new_proof_id, prove_collection, proving
 from reanimate.proofs.record import mark_backup
 from reanimate.proofs.scratch import Scratch, ScratchServer, sweep
+from reanimate.restores.read_only import BadPart, fetching, load
 from reanimate.vector.server import VectorServer
 
 NAMES = [
@@ -76,6 +77,46 @@ async def test_prove__what_is_right_passes_and_leaves_nothing(
     assert not scratch.notes.exists() or list(scratch.notes.iterdir()) == []
 
 
+async def test_prove__every_kind_of_collection_and_changes_only(
+    primary: CleanServer, catalog: Catalog, scratch: Scratch
+) -> None:
+    """Named, sparse and multivectors in two shards; then a backup of changes on top of it, proven like a full one."""
+    name = primary.name()
+    config = {
+        "vectors": {
+            "dense": {"size": 4, "distance": "Euclid"},
+            "late": {"size": 4, "distance": "Dot", "multivector_config": {"comparator": "max_sim"}},
+        },
+        "sparse_vectors": {"bm25": {"modifier": "idf"}},
+        "shard_number": 2,
+    }
+    await primary.server.create_collection(name, config)
+    await primary.server.create_index(name, "text", {"type": "text", "tokenizer": "word", "lowercase": True})
+
+    def rows(begin: int, end: int) -> list[dict[str, Any]]:
+        return [
+            {
+                "id": number if number % 2 else str(uuid.UUID(int=number)),
+                "vector": {
+                    "dense": [number / 9 + 0.1, 0.5, 0.25, 1.0],
+                    "late": [[number / 9, 0.5, 0.1, 0.2], [0.1, 0.2, 0.3, 0.5]],
+                    "bm25": {"indices": [number % 7, 100 + number], "values": [0.5, 1.5]},
+                },
+                "payload": {"text": f"Größe {number}"},
+            }
+            for number in range(begin, end)
+        ]
+
+    await primary.server.upsert(name, rows(0, 150))
+    full = await take_backup(primary.server, name, catalog)
+    assert _wrong(await prove_collection(catalog, full, scratch)) == []
+    await primary.server.upsert(name, rows(150, 155))
+    partial = await take_backup(primary.server, name, catalog, partial=True)
+    assert partial.base == full.id, partial.instead_of_partial
+    assert _wrong(await prove_collection(catalog, partial, scratch)) == []
+    assert await _left(scratch, full) == []
+
+
 @asynccontextmanager
 async def _loaded(
     catalog: Catalog, manifest: VectorManifest, scratch: Scratch, folder: Path
@@ -86,7 +127,7 @@ async def _loaded(
         scratch.open(folder / "server") as server,
         scratch.collection(server, manifest) as name,
     ):
-        await load(server, name, manifest, parts, lambda stage, done, total: None)
+        await load(server.server, name, manifest, parts, lambda stage, done, total: None, flat=server.is_own)
         yield server.server, name
 
 

@@ -1,4 +1,4 @@
-"""Load a backup into a scratch collection: the next part is fetched while one is loaded, and nothing is mended."""
+"""Load a backup into a server that takes no writes: the next part is fetched while one is loaded, nothing is mended."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -11,9 +11,9 @@ from reanimate.backups.manifest import ShardPart, VectorManifest
 from reanimate.backups.materialise import Materialised, materialise
 from reanimate.backups.parts import OtherVectors
 from reanimate.errors import Damaged, NotFound, ReanimateError, Refused, ServerFailed
-from reanimate.proofs.scratch import ScratchServer
 from reanimate.restores.making import make_collection, plan_target
 from reanimate.vector.layout import wait_until_active
+from reanimate.vector.server import VectorServer
 from reanimate.vector.transfers import TransferLimits, upload_shard_snapshot
 
 __all__ = ["BadPart", "Parts", "fetching", "fitted", "load"]
@@ -29,7 +29,7 @@ class BadPart(Damaged):
     def __init__(self, check: str, error: ReanimateError) -> None:
         super().__init__(error.args[0], hint=error.hint)
         self.check = check
-        """Which check of the proof that is."""
+        """Which check of a proof that is."""
 
 
 @dataclass(frozen=True)
@@ -90,14 +90,14 @@ async def fetching(
             await task
 
 
-def fitted(manifest: VectorManifest, scratch: ScratchServer) -> VectorManifest:
-    """Return the manifest in the form in which a scratch server can take it.
+def fitted(manifest: VectorManifest, *, flat: bool) -> VectorManifest:
+    """Return the manifest in the form in which a server can take it that serves nobody's writes.
 
-    Strict mode would forbid a proof's own questions. On a server of our own, shards that are chosen by key become
-    shards without one: their points are the same, and nobody writes to them.
+    Strict mode would forbid a proof's own questions. `flat` is for the engine of our own: shards that are chosen by key
+    become shards without one. Their points are the same.
     """
     config = {name: value for name, value in manifest.config.items() if name != "strict_mode_config"}
-    if not scratch.is_own:
+    if not flat:
         return manifest.model_copy(update={"config": config})
     params = {name: value for name, value in config["params"].items() if name != "sharding_method"}
     params |= {"shard_number": len(manifest.parts), "replication_factor": 1, "write_consistency_factor": 1}
@@ -108,15 +108,17 @@ def fitted(manifest: VectorManifest, scratch: ScratchServer) -> VectorManifest:
     return manifest.model_copy(update={"config": {**config, "params": params}, "parts": parts, "shard_keys": []})
 
 
-async def load(scratch: ScratchServer, name: str, manifest: VectorManifest, parts: Parts, progress: Progress) -> None:
-    """Make the collection `name` and load the parts into it as they come.
+async def load(
+    server: VectorServer, name: str, manifest: VectorManifest, parts: Parts, progress: Progress, *, flat: bool
+) -> None:
+    """Make the collection `name` and load the parts into it as they come; see `fitted`.
 
     Raises:
         BadPart: a part is not right, or the server cannot load it.
         Refused: the collection cannot be made on this server, which tells nothing about the backup.
         Unreachable, ServerFailed, ConfigInvalid: nothing is known.
     """
-    server, wanted = scratch.server, fitted(manifest, scratch)
+    wanted = fitted(manifest, flat=flat)
     progress("create", 0, 1)
     assignments, layout = await make_collection(server, name, wanted, await plan_target(server, wanted))
     places = {goes.source.shard_id: goes for goes in assignments}
@@ -136,5 +138,5 @@ async def load(scratch: ScratchServer, name: str, manifest: VectorManifest, part
             raise BadPart("loads", error) from error
         await asyncio.to_thread(ready.file.unlink)
     progress("load", len(wanted.parts), len(wanted.parts))
-    if not scratch.is_own:
+    if not flat:
         await wait_until_active(server, name, timeout_s=_ACTIVE_S)
