@@ -15,7 +15,7 @@ import obstore
 import pytest
 from qdrant_servers import KEY, CleanServer, fill
 
-from reanimate.backups.backup import take_backup
+from reanimate.backups.backup import BackupOptions, take_backup
 from reanimate.backups.catalog import Catalog
 from reanimate.backups.checks import Check
 from reanimate.backups.manifest import Embedding, VectorManifest
@@ -111,7 +111,7 @@ async def test_prove__every_kind_of_collection_and_changes_only(
     full = await take_backup(primary.server, name, catalog)
     assert _wrong(await prove_collection(catalog, full, scratch)) == []
     await primary.server.upsert(name, rows(150, 155))
-    partial = await take_backup(primary.server, name, catalog, partial=True)
+    partial = await take_backup(primary.server, name, catalog, BackupOptions(partial_share=10.0), partial=True)
     assert partial.base == full.id, partial.instead_of_partial
     assert _wrong(await prove_collection(catalog, partial, scratch)) == []
     assert await _left(scratch, full) == []
