@@ -1,8 +1,6 @@
 """Restores on a real server: beside the live collection, verified, switched and undone; failures harm nothing."""
 
 import asyncio
-import json
-import os
 import signal
 import sys
 from dataclasses import replace
@@ -13,7 +11,7 @@ import httpx
 import obstore
 import pytest
 from faulty_proxy import Fault, proxied
-from qdrant_servers import KEY, NOWHERE, CleanServer, fill, points, server_at
+from qdrant_servers import KEY, CleanServer, fill, points, server_at
 
 from reanimate.backups.backup import take_backup
 from reanimate.backups.catalog import Catalog
@@ -352,69 +350,3 @@ async def test_seed__replaces_a_copy_that_went_bad(
     second = await seed(replica.server, catalog, manifest)
     assert second.name != first.name
     assert await replica.server.exact_count(primary.name("alias")) == 400
-
-
-# -- the commands, as processes ----------------------------------------------------------------------------------------
-
-
-class Commands:
-    """Runs `reanimate backup …` and `reanimate restore …` on a home directory of the test's own."""
-
-    def __init__(self, home: Path, urls: list[str], database: str) -> None:
-        replace(NOWHERE, vector={"primary": urls[0], "replica": urls[1]}).save(home)
-        targets = [{"name": name, "role": name, "api_key": KEY} for name in ("primary", "replica")]
-        self.environment = {
-            **os.environ,
-            "REANIMATE_HOME": str(home),
-            "DATABASE_URL": database,
-            "REANIMATE_VECTOR__TARGETS": json.dumps(targets),
-        }
-
-    async def __call__(self, group: str, *arguments: str, code: int = 0) -> str:
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-c",
-            f"from reanimate.commands.{group} import app; app()",
-            *arguments,
-            env=self.environment,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-        )
-        out, err = await process.communicate()
-        assert process.returncode == code, err.decode()
-        return (out if code == 0 else err).decode()
-
-
-async def test_commands__backup_plan_restore_undo(
-    primary: CleanServer, vector_urls: list[str], postgres_url: str, tmp_path: Path
-) -> None:
-    """The whole way by hand: back up, look, plan, restore, go back; JSON for machines on standard output."""
-    await fill(primary.server, primary.name(), 300, alias=primary.name("alias"))
-    command, alias = Commands(tmp_path, vector_urls, postgres_url), primary.name("alias")
-    assert json.loads(await command("backup", "list", "--json")) == []
-    taken = json.loads(await command("backup", "run", alias, "--json"))
-    assert (taken["collection"], taken["points"], taken["state"]) == (primary.name(), 300, "published")
-    assert [row["id"] for row in json.loads(await command("backup", "list", alias, "--json"))] == [taken["id"]]
-    assert json.loads(await command("backup", "show", taken["id"], "--json"))["exact_count"] == 300
-    assert "300 (live: 300 before, 300 after" in await command("backup", "show", taken["id"])
-    plan = json.loads(await command("restore", "run", "--collection", alias, "--dry-run", "--json"))
-    assert (plan["backup_id"], plan["points"]) == (taken["id"], 300)
-    assert taken["id"] in await command("restore", "plan", "--collection", alias)
-    assert await primary.mine() == [primary.name()]
-    done = json.loads(await command("restore", "run", "--collection", alias, "--json"))
-    assert await primary.aliases() == {alias: done["name"]}
-    undone = json.loads(await command("restore", "undo", "--collection", alias, "--json"))
-    assert undone["put_back"] == {alias: primary.name()}
-    assert await primary.aliases() == {alias: primary.name()}
-    assert "no restore of" in await command("restore", "undo", "--collection", alias, code=1)
-
-
-async def test_commands__errors_are_one_line(
-    primary: CleanServer, vector_urls: list[str], postgres_url: str, tmp_path: Path
-) -> None:
-    """What cannot be done is said in a line with what to do, and exit code 1."""
-    command = Commands(tmp_path, vector_urls, postgres_url)
-    assert "no such collection or alias" in await command("backup", "run", primary.name("none"), code=1)
-    assert "takes one" in await command("restore", "plan", "--collection", primary.name("none"), code=1)
-    assert "no published backup" in await command("backup", "show", "nope", code=1)
-    assert "is not a time" in await command("restore", "plan", "--collection", "x", "--at", "noon", code=1)
