@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 
 import psycopg
@@ -119,20 +119,19 @@ async def maintenance(login: Login) -> AsyncIterator[AsyncConnection]:
     Raises:
         ReanimateError: as `Login.connect`.
     """
-    problem: ReanimateError | None = None
-    for name in _MAINTENANCE:
-        if name == login.database:
-            continue
-        try:
-            async with login.at(name).connect() as probe:
-                await probe.execute("SELECT 1")
-        except (NotFound, ConfigInvalid, Refused) as error:
-            problem = problem or error
-            continue
-        async with login.at(name).connect() as connection:
-            yield connection
-        return
-    raise problem or ConfigInvalid(f"{login.where} has no database {' or '.join(_MAINTENANCE)} to connect to")
+    async with AsyncExitStack() as stack:
+        problem: ReanimateError | None = None
+        for name in _MAINTENANCE:
+            if name == login.database:
+                continue
+            try:
+                connection = await stack.enter_async_context(login.at(name).connect())
+                break
+            except (NotFound, ConfigInvalid, Refused) as error:
+                problem = problem or error
+        else:
+            raise problem or ConfigInvalid(f"{login.where} has no database {' or '.join(_MAINTENANCE)} to connect to")
+        yield connection
 
 
 def said(error: BaseException) -> str:
