@@ -63,11 +63,11 @@ async def look_at_standbys(services: Services) -> list[Standby]:
     """Ask every offline standby what it holds. One that does not answer says so in its place."""
 
     async def look(name: str) -> Standby:
-        server = services.vector(name)
+        url = services.addresses.vector.get(name, "")
         try:
-            return Standby(name, server.url, tuple(await held_copies(server)))
+            return Standby(name, url, tuple(await held_copies(services.vector(name))))
         except ReanimateError as error:
-            return Standby(name, server.url, problem=str(error))
+            return Standby(name, url, problem=str(error))
 
     names = [target.name for target in services.settings.vector.offline_standbys]
     return list(await asyncio.gather(*(look(name) for name in names)))
@@ -89,9 +89,13 @@ async def refresh_standbys(
         NotFound: no such backup or repository, or nothing that was asked for is proven.
         Unreachable: the repository could not be read.
     """
-    standbys = [target.name for target in services.settings.vector.offline_standbys]
+    standbys = [
+        target.name
+        for target in services.settings.vector.offline_standbys
+        if target.url or target.name in services.addresses.vector
+    ]
     if not standbys:
-        return []
+        return []  # none is wanted, or the system has not been started since there are any
     place = repository_named(services.repositories, repository)
     if backup_id is not None:
         chosen = [await asyncio.to_thread(place.catalog.find, backup_id, VectorManifest)]
