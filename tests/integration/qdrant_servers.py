@@ -16,7 +16,7 @@ import numpy as np
 from reanimate.addresses import Addresses
 from reanimate.vector.server import VectorServer
 
-__all__ = ["KEY", "NOWHERE", "REAL_URL", "CleanServer", "fill", "server_at", "start_servers"]
+__all__ = ["KEY", "NOWHERE", "REAL_URL", "CleanServer", "fill", "server_at", "start_servers", "start_standby"]
 
 REAL_URL = os.environ.get("QDRANT_URL")
 KEY = os.environ.get("QDRANT_API_KEY") if REAL_URL else "key-of-the-tests"
@@ -64,6 +64,25 @@ async def start_servers(home: Path, *ports: int) -> AsyncIterator[list[str]]:
             if process.returncode is None:
                 process.send_signal(signal.SIGTERM)
         await asyncio.gather(*(process.wait() for process in processes))
+
+
+@asynccontextmanager
+async def start_standby(data: Path, port: int) -> AsyncIterator[str]:
+    """Give the URL of a standby process of our own, also where a real server is tested."""
+    url = f"http://127.0.0.1:{port}"
+    environment = {**os.environ, **({"REANIMATE_STANDBY_API_KEY": KEY} if KEY else {})}
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "reanimate.standby", "--name", "emergency", "--port", str(port), "--data", str(data)),
+        env=environment,
+    )
+    try:
+        async with httpx.AsyncClient(trust_env=False) as http:
+            await _until_ready(http, url, process)
+        yield url
+    finally:
+        if process.returncode is None:
+            process.send_signal(signal.SIGTERM)
+        await process.wait()
 
 
 async def _until_ready(http: httpx.AsyncClient, url: str, process: asyncio.subprocess.Process) -> None:
