@@ -17,6 +17,7 @@ from reanimate.backups.liveness import Witness, count_warnings
 from reanimate.backups.manifest import Embedding, LiveCounts, ShardKeys, ShardPart, VectorManifest
 from reanimate.backups.names import model_of
 from reanimate.backups.parts import check_part
+from reanimate.backups.room import require_room_for
 from reanimate.backups.scratch import scratch_folder
 from reanimate.backups.storing import removed_beside, stored_beside
 from reanimate.backups.unfinished import Unfinished, sweep
@@ -137,6 +138,8 @@ class _Taking:
         journal = Unfinished(catalog.store, prefix, source.server.name, source.collection, self.taken_at)
         await journal.begin()
         async with scratch_folder(catalog.scratch, "backup") as scratch, facts_reader() as reader:
+            if not changes_only:
+                await require_room_for(source, catalog, scratch)
             witness = await Witness.before(source)
             before, exact = await count_points(source.server, source.collection)
             brought = await bring(source, catalog, scratch, journal, self.options, self.progress, changes_only)

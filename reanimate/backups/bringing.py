@@ -12,6 +12,7 @@ from reanimate.backups.fetching import FetchedShard, NothingChanged, Patience, S
 from reanimate.backups.manifest import Server, ShardPart
 from reanimate.backups.materialise import fetch_bare
 from reanimate.backups.scratch import require_room
+from reanimate.backups.sums import Sums
 from reanimate.backups.unfinished import Unfinished
 from reanimate.errors import NotFound
 from reanimate.vector.config import Json
@@ -122,12 +123,12 @@ async def bring(
 async def _bring_full(
     source: Source, scratch: Path, journal: Unfinished, options: _Options, progress: Progress
 ) -> Brought:
-    sums = _Sums(progress, len(source.replicas))
+    sums = Sums(progress, "download")
 
     async def fetch(replica: Replica) -> FetchedShard:
         return await fetch_full(source.shard(replica), scratch, journal, options.patience, sums.of(replica.shard_id))
 
-    return Brought(await _all(source.replicas, fetch, options.parallel, sums))
+    return Brought(await _all(source.replicas, fetch, options.parallel, progress))
 
 
 async def _bring_changes(
@@ -148,7 +149,7 @@ async def _bring_changes(
         raise NoBase(f"{why} (the newest full backup is {base.id})")
     at_most = int(options.partial_share * base.size_bytes)
     require_room(scratch, 3 * base.size_bytes, f"the full backup {base.id} and what changed since")
-    sums = _Sums(progress, len(replicas))
+    sums = Sums(progress, "download")
 
     async def fetch(replica: Replica) -> FetchedShard:
         part = parts[replica.shard_id]
@@ -156,7 +157,7 @@ async def _bring_changes(
 
     too_much = f"more than {options.partial_share:.0%} of the full backup {base.id} has changed"
     try:
-        shards = await _all(replicas, fetch, options.parallel, sums)
+        shards = await _all(replicas, fetch, options.parallel, progress)
     except TooLarge:
         raise NoBase(too_much) from None
     if sum(shard.stored_size for shard in shards.values()) > at_most:
@@ -171,7 +172,7 @@ async def _changes(
     scratch: Path,
     at_most: int,
     options: _Options,
-    sums: "_Sums",
+    sums: Sums,
 ) -> FetchedShard:
     base_file = scratch / f"shard-{part.shard_id}.base"
     try:
@@ -187,46 +188,24 @@ async def _all(
     replicas: Mapping[int, Replica],
     fetch: Callable[[Replica], Awaitable[FetchedShard]],
     parallel: int,
-    sums: "_Sums",
+    progress: Progress,
 ) -> dict[int, FetchedShard]:
     """Fetch all, so many at once; the first failure ends the others."""
     slots = asyncio.Semaphore(parallel)
+    finished = 0
 
     async def one(replica: Replica) -> FetchedShard:
+        nonlocal finished
         async with slots:
             fetched = await fetch(replica)
-            sums.finished()
-            return fetched
+        finished += 1
+        progress("snapshot", finished, len(replicas))
+        return fetched
 
-    sums.begin()
+    progress("snapshot", 0, len(replicas))
     try:
         async with asyncio.TaskGroup() as group:
             tasks = {shard_id: group.create_task(one(replica)) for shard_id, replica in replicas.items()}
     except BaseExceptionGroup as failures:
         raise failures.exceptions[0] from None
     return {shard_id: task.result() for shard_id, task in tasks.items()}
-
-
-class _Sums:
-    """Adds up the progress of shards that are fetched at the same time."""
-
-    def __init__(self, progress: Progress, shards: int) -> None:
-        self._progress = progress
-        self._shards = shards
-        self._done: dict[int, tuple[int, int]] = {}
-        self._finished = 0
-
-    def begin(self) -> None:
-        self._progress("snapshot", 0, self._shards)
-
-    def finished(self) -> None:
-        self._finished += 1
-        self._progress("snapshot", self._finished, self._shards)
-
-    def of(self, shard_id: int) -> Callable[[int, int], None]:
-        def report(done: int, total: int) -> None:
-            self._done[shard_id] = (done, total)
-            read, all_ = (sum(column) for column in zip(*self._done.values(), strict=True))
-            self._progress("download", read, all_)
-
-        return report

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 from reanimate.backups.catalog import Catalog
 from reanimate.backups.manifest import ShardPart, VectorManifest
 from reanimate.backups.materialise import materialise
+from reanimate.backups.sums import Sums
 from reanimate.errors import ReanimateError, Refused
 from reanimate.restores.making import make_collection
 from reanimate.vector.layout import Layout
@@ -55,6 +56,7 @@ class Loading:
         self._limits = limits
         self._at_once = asyncio.Semaphore(parallel)
         self._progress = progress
+        self._brought, self._sent = Sums(progress, "download"), Sums(progress, "upload")
         self._about = f"restoring backup {manifest.id} into {name!r} on {server.name}"
         self._made = asyncio.Event()
         self._places: dict[int, Assignment] = {}
@@ -84,20 +86,17 @@ class Loading:
     async def _load(self, part: ShardPart) -> None:
         async with self._at_once:
             file = self._scratch / f"shard-{part.shard_id}.snapshot"
-            bringing = materialise(self._catalog, self._manifest, part, file, self._report("download"))
+            bringing = materialise(self._catalog, self._manifest, part, file, self._brought.of(part.shard_id))
             brought = await staged(self._about, "download", bringing)
             await self._made.wait()
             assert self._layout is not None
             goes = self._places[part.shard_id]
             holder = self._layout.peers.servers[goes.peer_id]
             uploading = upload_shard_snapshot(
-                holder, self._name, goes.shard_id, file, brought.sha256, self._limits, self._report("upload")
+                holder, self._name, goes.shard_id, file, brought.sha256, self._limits, self._sent.of(part.shard_id)
             )
             await staged(self._about, "upload", uploading)
             await asyncio.to_thread(file.unlink)
-
-    def _report(self, stage: str) -> Callable[[int, int], None]:
-        return lambda done, total: self._progress(stage, done, total)
 
 
 async def _all_or_first_failure(*work: Coroutine[Any, Any, None]) -> None:

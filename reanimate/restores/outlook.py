@@ -9,6 +9,8 @@ from reanimate.backups.manifest import VectorManifest
 __all__ = ["Earlier", "Outlook", "WritesSince", "expected_time", "room_needed", "span", "whole_bytes", "writes_since"]
 
 _SPARE = 64 << 20
+_AT_ONCE = 2
+"""Shards on their way, as `RestoreOptions.parallel` says."""
 
 
 @dataclass(frozen=True)
@@ -85,12 +87,12 @@ def expected_time(subject: str, size_bytes: int, earlier: Sequence[Earlier]) -> 
 def room_needed(manifest: VectorManifest) -> tuple[int, int]:
     """Return the bytes needed on this machine and on the server.
 
-    Here one shard is on its way at a time, changes together with what they are merged from; the server holds the upload
-    beside what it unpacks, and the old collection stays.
+    Here a few shards are on their way at a time, changes together with what they are merged from; the server holds the
+    uploads beside what it unpacks, and the old collection stays.
     """
-    here = max((part.whole_size * (2 if part.whole else 1) + part.size for part in manifest.parts), default=0)
-    there = whole_bytes(manifest) + max((part.whole_size for part in manifest.parts), default=0)
-    return here + _SPARE, there
+    here = sorted(part.whole_size * (2 if part.whole else 1) + part.size for part in manifest.parts)
+    sent = sorted(part.whole_size for part in manifest.parts)
+    return sum(here[-_AT_ONCE:]) + _SPARE, whole_bytes(manifest) + sum(sent[-_AT_ONCE:])
 
 
 def whole_bytes(manifest: VectorManifest) -> int:

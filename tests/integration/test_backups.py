@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import json
+import shutil
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -18,14 +19,16 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from reanimate.backups import record
 from reanimate.backups.backup import BackupOptions, take_backup
+from reanimate.backups.bringing import look
 from reanimate.backups.catalog import Catalog, backup_prefix
 from reanimate.backups.comparison import tally
 from reanimate.backups.facts import read_facts
+from reanimate.backups.room import expected_size
 from reanimate.backups.unfinished import ABANDONED_AFTER, Unfinished, sweep
 from reanimate.clock import utcnow
 from reanimate.db.engine import engine_for, sessions_of
 from reanimate.db.tables import Backup
-from reanimate.errors import Busy, Damaged, NotFound, ReanimateError, Unreachable
+from reanimate.errors import Busy, ConfigInvalid, Damaged, NotFound, ReanimateError, Unreachable
 from reanimate.protection.backups import take_recorded_backup
 from reanimate.vector.snapshots import create_shard_snapshot, list_shard_snapshots
 from reanimate.vector.transfers import TransferLimits
@@ -344,3 +347,20 @@ async def test_record__needs_a_beginning(postgres_url: str) -> None:
                 await record.failed(session, "nope", RuntimeError("x"), now=utcnow())
     finally:
         await engine.dispose()
+
+
+async def test_room__is_looked_for_before_a_snapshot_is_made(
+    primary: CleanServer, catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A backup that will not fit is refused with both figures, and the server has made nothing."""
+    name = primary.name()
+    await fill(primary.server, name, 50)
+    first = await take_backup(primary.server, name, catalog)
+    source = await look(primary.server, name)
+    assert await expected_size(source, catalog) == first.size_bytes
+    usage = shutil.disk_usage(catalog.scratch)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=first.size_bytes))
+    with pytest.raises(ConfigInvalid, match=r"a backup of .* needs \d+ MB .* \d+ MB are free"):
+        await take_backup(primary.server, name, catalog)
+    assert await list_shard_snapshots(primary.server, name, 0) == []
+    assert [one.id for one in catalog.list(name)] == [first.id]
