@@ -79,7 +79,7 @@ async def _recover(
     if not wish.collection:
         raise InputInvalid("--collection is missing", hint="name the live collection, or an alias of it")
     async with open_services() as services:
-        planned = await plan_for(services, wish, target=target, repository=repository)
+        planned = await plan_for(services, wish, target=target, repository=repository, by_engine=True)
         return await recover_points(
             services, planned, wish.collection, only, overwrite=overwrite, dry_run=dry_run, on_progress=report
         )

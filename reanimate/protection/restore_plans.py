@@ -42,9 +42,16 @@ class Planned:
 
 
 async def plan_for(
-    services: Services, wish: Wish, *, target: str | None = None, repository: str | None = None
+    services: Services,
+    wish: Wish,
+    *,
+    target: str | None = None,
+    repository: str | None = None,
+    by_engine: bool = False,
 ) -> Planned:
     """Plan a restore: look at every repository, or one, at the target and at the gateways. Touches nothing.
+
+    With `by_engine` the backup is loaded by the engine of our own, and the target only gets points of it.
 
     Raises:
         NotFound, Refused: as `plan_restore`; or no repository has that name.
@@ -56,7 +63,7 @@ async def plan_for(
     found, sight, rules, earlier = await asyncio.gather(
         look_for(services, wish.collection, repository=repository, now=now),
         _sight(services, server, wish.collection),
-        _rules(services, server, now),
+        _rules(services, server, now, by_engine=by_engine),
         _earlier(services, server.name),
     )
     return _planned(services, found, wish, rules, sight, earlier, repository)
@@ -126,9 +133,9 @@ async def _sight(services: Services, server: VectorServer, collection: str) -> S
         totals.cancel()
 
 
-async def _rules(services: Services, server: VectorServer, now: datetime) -> Rules:
+async def _rules(services: Services, server: VectorServer, now: datetime, *, by_engine: bool = False) -> Rules:
     settings = services.settings
-    return Rules(await server.version(), now, settings.vector.models, settings.watch.min_count_ratio)
+    return Rules(await server.version(), now, settings.vector.models, settings.watch.min_count_ratio, by_engine)
 
 
 async def _earlier(services: Services, target: str) -> list[Earlier]:

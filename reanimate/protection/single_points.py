@@ -5,17 +5,19 @@ from datetime import datetime
 from pathlib import Path
 from urllib.parse import quote
 
+from reanimate.backups.manifest import ShardPart
 from reanimate.backups.scratch import scratch_folder
 from reanimate.backups.use import in_use
 from reanimate.bootstrap import Services
 from reanimate.clock import utcnow
-from reanimate.errors import NotFound
+from reanimate.errors import NotFound, VerificationFailed
 from reanimate.proofs.own_server import own_server
 from reanimate.protection.restore_plans import Planned
-from reanimate.restores.points import Comparison, Undo, Written, compare, undo_points, write_points
-from reanimate.restores.restore import Progress, new_collection_name, restore
+from reanimate.restores.points import Comparison, Source, Undo, Written, compare, undo_points, write_points
+from reanimate.restores.read_only import fetching, load
+from reanimate.restores.restore import Progress, new_collection_name
 from reanimate.restores.verification import Depth, verify
-from reanimate.vector.server import Json
+from reanimate.vector.server import Json, VectorServer
 
 __all__ = ["Recovered", "recover_points", "undo_recovery"]
 
@@ -59,16 +61,12 @@ async def recover_points(
         scratch_folder(catalog.scratch, "points") as folder,
         own_server("points", folder / "server", services.http) as backup,
     ):
-        name = new_collection_name(manifest.collection, utcnow())
-        await restore(backup, catalog, manifest, name, on_progress)
-        (await verify(backup, name, manifest, depth=Depth.QUICK)).require("a scratch server")
-        compared = await compare(backup, name, live, collection, only, on_progress)
+        sources = await _loaded(planned, backup, folder, on_progress or _silent)
+        compared = await compare(sources, live, collection, only, on_progress)
         if dry_run:
             return Recovered(planned, compared, None)
         file = _undo_file(services.settings.home, collection, utcnow())
-        written = await write_points(
-            backup, name, live, collection, compared, file, overwrite=overwrite, on_progress=on_progress
-        )
+        written = await write_points(live, collection, compared, file, overwrite=overwrite, on_progress=on_progress)
     return Recovered(planned, compared, written)
 
 
@@ -83,3 +81,34 @@ async def undo_recovery(services: Services, file: Path, target: str, *, dry_run:
 
 def _undo_file(home: Path, collection: str, now: datetime) -> Path:
     return home / "restores" / f"points-{quote(collection, safe='')}-{now:%Y%m%dT%H%M%S%f}Z.jsonl"
+
+
+async def _loaded(planned: Planned, backup: VectorServer, folder: Path, progress: Progress) -> list[Source]:
+    """Load the backup, each shard key into a collection of its own: that is where its points have to go back to.
+
+    Raises:
+        Damaged, VerificationFailed: it is not what its manifest says.
+        Refused, Unreachable, ServerFailed, ConfigInvalid: it could not be loaded.
+    """
+    manifest, catalog = planned.manifest, planned.repository.catalog
+    name = new_collection_name(manifest.collection, utcnow())
+    by_key: dict[str | int | None, list[ShardPart]] = {}
+    for part in manifest.parts:
+        by_key.setdefault(part.shard_key, []).append(part)
+    sources = []
+    for at, (key, parts) in enumerate(by_key.items()):
+        some = manifest.model_copy(update={"parts": tuple(parts)})
+        source = Source(backup, f"{name}-{at}", key)
+        async with fetching(catalog, some, folder, progress) as fetched:
+            await load(backup, source.name, some, fetched, progress, flat=True)
+        sources.append(source)
+    if len(sources) == 1:
+        (await verify(backup, sources[0].name, manifest, depth=Depth.QUICK)).require("an engine of our own")
+    found = sum([await backup.count(source.name) for source in sources])
+    if found != manifest.exact_count:
+        raise VerificationFailed(f"backup {manifest.id} holds {found} points, its manifest says {manifest.exact_count}")
+    return sources
+
+
+def _silent(stage: str, done: int, total: int) -> None:
+    """Report to nobody."""

@@ -7,7 +7,7 @@ from enum import StrEnum
 
 from reanimate.backups.manifest import VectorManifest, base_name
 from reanimate.backups.names import model_of
-from reanimate.restores.versions import version_problem
+from reanimate.restores.versions import engine_problem, version_problem
 from reanimate.vector.server import ServerIdentity
 
 __all__ = ["Copy", "Judged", "Proof", "ProofState", "Rules", "Wish", "judge", "proof_of", "suspicion"]
@@ -72,6 +72,8 @@ class Rules:
     models: Mapping[str, str] | None = None
     """Collection or glob -> embedding model."""
     min_count_ratio: float = 0.9
+    by_engine: bool = False
+    """It is loaded by the engine of our own, and `server` gets only points."""
 
 
 @dataclass(frozen=True)
@@ -137,7 +139,9 @@ def _unusable(copy: Copy, wish: Wish, rules: Rules) -> str | None:
         return f"tried just now: {tried}"
     if copy.missing:
         return copy.missing
-    return version_problem(manifest.server, rules.server) or _model_problem(manifest, rules.models or {})
+    made_by = manifest.server
+    problem = engine_problem(made_by) if rules.by_engine else version_problem(made_by, rules.server)
+    return problem or _model_problem(manifest, rules.models or {})
 
 
 def _model_problem(manifest: VectorManifest, models: Mapping[str, str]) -> str | None:

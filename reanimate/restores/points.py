@@ -10,34 +10,61 @@ import os
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from reanimate.errors import InputInvalid, NotFound
 from reanimate.restores.carrying import hash_of, write_checked
 from reanimate.vector.server import Json, VectorServer
 
-__all__ = ["Comparison", "Undo", "Written", "compare", "selection", "undo_points", "write_points"]
+__all__ = ["Comparison", "Source", "Undo", "Written", "compare", "selection", "undo_points", "write_points"]
 
 Id = int | str
 Progress = Callable[[str, int, int], None]
+T = TypeVar("T")
 
 _PAGE = 200
+_SHOWN = 20
 _FORMAT = "reanimate points undo 1"
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where points of a backup can be read: a collection on a scratch server, of one shard key where there are any."""
+
+    server: VectorServer
+    name: str
+    shard_key: str | int | None = None
+
+
+@dataclass
+class _Found:
+    """Ids of one source, in order."""
+
+    source: Source
+    missing: list[Id] = field(default_factory=list)
+    differing: list[Id] = field(default_factory=list)
 
 
 @dataclass
 class Comparison:
-    """The selected points of a backup, held against a live collection. Ids, in order."""
+    """The selected points of a backup, held against a live collection."""
 
-    missing: list[Id] = field(default_factory=list)
-    differing: list[Id] = field(default_factory=list)
+    found: list[_Found] = field(default_factory=list)
     same: int = 0
     titles: dict[Id, str] = field(default_factory=dict)
     """Of the first ones: the beginning of their payload in the backup, for people."""
 
     @property
+    def missing(self) -> list[Id]:
+        return [point_id for one in self.found for point_id in one.missing]
+
+    @property
+    def differing(self) -> list[Id]:
+        return [point_id for one in self.found for point_id in one.differing]
+
+    @property
     def selected(self) -> int:
-        return len(self.missing) + len(self.differing) + self.same
+        return sum(len(one.missing) + len(one.differing) for one in self.found) + self.same
 
 
 @dataclass(frozen=True)
@@ -86,12 +113,7 @@ _EXAMPLE = """for example '{"must":[{"key":"doc","match":{"value":"handbook"}}]}
 
 
 async def compare(
-    backup: VectorServer,
-    backed_up: str,
-    live: VectorServer,
-    name: str,
-    only: Json | None,
-    on_progress: Progress | None = None,
+    sources: Sequence[Source], live: VectorServer, name: str, only: Json | None, on_progress: Progress | None = None
 ) -> Comparison:
     """Hold the selected points of a backup against the live collection.
 
@@ -100,29 +122,30 @@ async def compare(
         Refused: the filter is not one.
         Unreachable, ServerFailed: one of the two did not answer.
     """
-    found = Comparison()
-    total = await backup.count(backed_up)
-    async for page in _pages(backup, backed_up, only):
-        theirs = await _hashes(live, name, page)
-        for point in page:
-            point_id = point["id"]
-            if point_id not in theirs:
-                found.missing.append(point_id)
-            elif theirs[point_id] == hash_of(point):
-                found.same += 1
-                continue
-            else:
-                found.differing.append(point_id)
-            if len(found.titles) < 20:
-                found.titles[point_id] = json.dumps(point.get("payload") or {}, ensure_ascii=False)[:100]
-        if on_progress:
-            on_progress("compare", found.selected, total if only is None else max(found.selected, 1))
-    return found
+    compared = Comparison()
+    total = sum([await source.server.count(source.name) for source in sources])
+    for source in sources:
+        found = _Found(source)
+        compared.found.append(found)
+        async for page in _pages(source, only):
+            theirs = await _hashes(live, name, page)
+            for point in page:
+                _sort(point, theirs.get(point["id"]), found, compared)
+            if on_progress:
+                on_progress("compare", compared.selected, total if only is None else compared.selected)
+    return compared
+
+
+def _sort(point: Json, theirs: str | None, found: _Found, compared: Comparison) -> None:
+    if theirs == hash_of(point):
+        compared.same += 1
+        return
+    (found.missing if theirs is None else found.differing).append(point["id"])
+    if len(compared.titles) < _SHOWN:
+        compared.titles[point["id"]] = json.dumps(point.get("payload") or {}, ensure_ascii=False)[:100]
 
 
 async def write_points(
-    backup: VectorServer,
-    backed_up: str,
     live: VectorServer,
     name: str,
     compared: Comparison,
@@ -138,24 +161,34 @@ async def write_points(
         VerificationFailed: a point reads back differently from the backup's.
         Unreachable, ServerFailed, Refused: a server did not do it. Done again, what was written counts as the same.
     """
-    wanted = [*compared.missing, *(compared.differing if overwrite else [])]
-    if not wanted:
+    wanted = {at: [*one.missing, *(one.differing if overwrite else [])] for at, one in enumerate(compared.found)}
+    total = sum(map(len, wanted.values()))
+    if not total:
         return Written(0, 0, None)
     done = missing = overwritten = 0
     with _UndoFile(undo_file, live.name, name) as kept:
-        for at in range(0, len(wanted), _PAGE):
-            page = await backup.retrieve(backed_up, wanted[at : at + _PAGE])
-            before = {point["id"]: point for point in await live.retrieve(name, [point["id"] for point in page])}
-            # One that was missing a moment ago and is there now is the agent's newer one.
-            going = [point for point in page if overwrite or point["id"] not in before]
-            await asyncio.to_thread(kept.add, going, before)
-            await write_checked(live, name, going)
-            missing += sum(point["id"] not in before for point in going)
-            overwritten += sum(point["id"] in before for point in going)
-            done += len(page)
-            if on_progress:
-                on_progress("write", done, len(wanted))
+        for at, ids in wanted.items():
+            for batch in _batches(ids):
+                going, before = await _going(compared.found[at].source, live, name, batch, overwrite=overwrite)
+                await asyncio.to_thread(kept.add, going, before)
+                await write_checked(live, name, going)
+                missing += sum(point["id"] not in before for point in going)
+                overwritten += sum(point["id"] in before for point in going)
+                done += len(batch)
+                if on_progress:
+                    on_progress("write", done, total)
     return Written(missing, overwritten, undo_file)
+
+
+async def _going(
+    source: Source, live: VectorServer, name: str, ids: list[Id], *, overwrite: bool
+) -> tuple[list[Json], dict[Id, Json]]:
+    """Return the points to write, as the backup has them, and what is there now under their ids."""
+    page = await source.server.retrieve(source.name, ids)
+    before = {point["id"]: point for point in await live.retrieve(name, ids)}
+    # One that was missing a moment ago and is there now is the agent's newer one.
+    going = [{**point, "shard_key": source.shard_key} for point in page if overwrite or point["id"] not in before]
+    return going, before
 
 
 async def undo_points(live: VectorServer, file: Path, *, dry_run: bool = False) -> tuple[str, Undo]:
@@ -187,8 +220,9 @@ async def undo_points(live: VectorServer, file: Path, *, dry_run: bool = False) 
         away = [row["id"] for row in ours if row["before"] is None]
         back = [row["before"] for row in ours if row["before"] is not None]
         if not dry_run:
-            if away:
-                await live.delete_points(name, away)
+            for key in {row["shard_key"] for row in ours if row["before"] is None}:
+                gone = [row["id"] for row in ours if row["before"] is None and row["shard_key"] == key]
+                await live.delete_points(name, gone, shard_key=key)
             await write_checked(live, name, back)
         removed += len(away)
         put_back += len(back)
@@ -217,7 +251,13 @@ class _UndoFile:
 
     def add(self, points: Sequence[Json], before: dict[Id, Json]) -> None:
         self._write(
-            {"id": point["id"], "written": hash_of(point), "before": before.get(point["id"])} for point in points
+            {
+                "id": point["id"],
+                "shard_key": point["shard_key"],
+                "written": hash_of(point),
+                "before": before.get(point["id"]),
+            }
+            for point in points
         )
 
     def _write(self, rows: Any) -> None:
@@ -241,15 +281,15 @@ def _read(file: Path) -> tuple[dict[str, str], list[Json]]:
         raise InputInvalid(f"{file} cannot be read as what an undo needs: {error}") from None
 
 
-def _batches(rows: list[Json]) -> Iterator[list[Json]]:
+def _batches(rows: list[T]) -> Iterator[list[T]]:
     for at in range(0, len(rows), _PAGE):
         yield rows[at : at + _PAGE]
 
 
-async def _pages(server: VectorServer, name: str, only: Json | None) -> AsyncIterator[list[Json]]:
+async def _pages(source: Source, only: Json | None) -> AsyncIterator[list[Json]]:
     offset: Id | None = None
     while True:
-        page = await server.scroll(name, limit=_PAGE, offset=offset, only=only)
+        page = await source.server.scroll(source.name, limit=_PAGE, offset=offset, only=only)
         if page["points"]:
             yield page["points"]
         offset = page["next_page_offset"]

@@ -277,14 +277,17 @@ class VectorServer:
             timeout_s=WRITE_TIMEOUT_S,
         )
 
-    async def delete_points(self, name: str, ids: Iterable[int | str]) -> None:
+    async def delete_points(self, name: str, ids: Iterable[int | str], *, shard_key: str | int | None = None) -> None:
         """Delete points by their ids and wait until it is done; ids that are not there are fine."""
         wanted = list(ids)
+        body: Json = {"points": wanted}
+        if shard_key is not None:
+            body["shard_key"] = shard_key
         await self._call(
             "POST",
             self.path(name, "points/delete"),
             doing=f"deleting {len(wanted)} points of {name!r}",
-            json={"points": wanted},
+            json=body,
             params={"wait": "true"},
             timeout_s=WRITE_TIMEOUT_S,
         )

@@ -9,7 +9,7 @@ from qdrant_servers import CleanServer, fill, points
 
 from reanimate.errors import InputInvalid, NotFound
 from reanimate.restores.carrying import Carry, carry_over
-from reanimate.restores.points import compare, selection, undo_points, write_points
+from reanimate.restores.points import Source, compare, selection, undo_points, write_points
 from reanimate.vector.server import Json
 
 UUIDS = [str(uuid.UUID(int=number)) for number in (7, 1 << 127, 1)]
@@ -98,21 +98,21 @@ async def test_points__missing_then_differing_then_undone(primary: CleanServer, 
     server = primary.server
     only = {"must": [{"key": "lang", "match": {"value": "de"}}]}
     before = {point["id"]: point for point in (await server.scroll(live, limit=2000))["points"]}
-    found = await compare(server, backup, server, live, only)
+    found = await compare([Source(server, backup)], server, live, only)
     assert found.missing == [3, 6, 9, UUIDS[2]]
     assert found.differing == [102]
     assert found.same == 200 - 4
     assert found.titles[3].startswith('{"lang": "de", "year": 2003')
     file = tmp_path / "undo.jsonl"
-    written = await write_points(server, backup, server, live, found, file, overwrite=False)
+    written = await write_points(server, live, found, file, overwrite=False)
     assert (written.missing, written.overwritten) == (4, 0)
-    again = await compare(server, backup, server, live, only)
+    again = await compare([Source(server, backup)], server, live, only)
     assert (again.missing, again.differing) == ([], [102])
     second = tmp_path / "second.jsonl"
-    written = await write_points(server, backup, server, live, again, second, overwrite=True)
+    written = await write_points(server, live, again, second, overwrite=True)
     assert (written.missing, written.overwritten) == (0, 1)
     with pytest.raises(InputInvalid, match="exists already"):
-        await write_points(server, backup, server, live, found, file, overwrite=True)
+        await write_points(server, live, found, file, overwrite=True)
 
     await server.upsert(live, changed(6, 7))
     assert (await undo_points(server, second, dry_run=True))[1].put_back == 1
@@ -130,11 +130,9 @@ async def test_points__missing_then_differing_then_undone(primary: CleanServer, 
 async def test_points__nothing_to_write_makes_no_file(primary: CleanServer, tmp_path: Path) -> None:
     """Where all is the same there is nothing to undo."""
     live, backup = await _pair(primary)
-    found = await compare(primary.server, backup, primary.server, live, selection("1,2", None))
+    found = await compare([Source(primary.server, backup)], primary.server, live, selection("1,2", None))
     assert found.same == 2
-    written = await write_points(
-        primary.server, backup, primary.server, live, found, tmp_path / "undo.jsonl", overwrite=True
-    )
+    written = await write_points(primary.server, live, found, tmp_path / "undo.jsonl", overwrite=True)
     assert written.undo_file is None
     assert not (tmp_path / "undo.jsonl").exists()
 

@@ -360,7 +360,7 @@ async def test_points__the_deleted_document_comes_back(services: Services, prima
     await primary.server.delete_points(alias, [7, 32])
     await primary.server.upsert(alias, [{**points(8, 9)[0], "payload": {"year": 2007, "text": "newer"}}])
     only = {"must": [{"key": "year", "range": {"gte": 2007, "lte": 2008}}]}
-    planned = await plan_for(services, Wish(alias))
+    planned = await plan_for(services, Wish(alias), by_engine=True)
     looked = await recover_points(services, planned, alias, only, dry_run=True)
     assert (looked.compared.missing, looked.compared.differing) == ([7, 32], [8])
     found = await recover_points(services, planned, alias, only, overwrite=True)

@@ -133,6 +133,12 @@ CHOICES = [
         {"local/at-2": "only the same minor version"},
     ),
     Choice(
+        "a newer server's, for single points",
+        [taken(2, server=NEWER), taken(1)],
+        "local/at-2",
+        asked={"by_engine": True},
+    ),
+    Choice(
         "a base that is missing",
         [taken(2, missing="the full backup at-0 that it builds on is not in local"), taken(1)],
         "local/at-1",
