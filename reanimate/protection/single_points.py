@@ -102,7 +102,7 @@ async def _loaded(planned: Planned, backup: VectorServer, folder: Path, progress
         async with fetching(catalog, some, folder, progress) as fetched:
             await load(backup, source.name, some, fetched, progress, flat=True)
         sources.append(source)
-    if len(sources) == 1:
+    if not manifest.shard_keys:
         (await verify(backup, sources[0].name, manifest, depth=Depth.QUICK)).require("an engine of our own")
     found = sum([await backup.count(source.name) for source in sources])
     if found != manifest.exact_count:

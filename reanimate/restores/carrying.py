@@ -128,7 +128,7 @@ async def write_checked(server: VectorServer, name: str, points: Iterable[Json])
             for point in some
         ]
         await server.upsert(name, body, shard_key=key)
-        found = {point["id"]: hash_of(point) for point in await server.retrieve(name, wanted)}
+        found = {point["id"]: hash_of(point) for point in await server.retrieve(name, wanted, shard_key=key)}
         if wrong := [point_id for point_id, sha256 in wanted.items() if found.get(point_id) != sha256]:
             raise VerificationFailed(
                 f"writing {len(some)} points into {name!r} on {server.name}: {len(wrong)} read back differently "

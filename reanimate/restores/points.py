@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from reanimate.errors import InputInvalid, NotFound
+from reanimate.errors import InputInvalid, NotFound, VerificationFailed
 from reanimate.restores.carrying import hash_of, write_checked
 from reanimate.vector.server import Json, VectorServer
 
@@ -128,7 +128,7 @@ async def compare(
         found = _Found(source)
         compared.found.append(found)
         async for page in _pages(source, only):
-            theirs = await _hashes(live, name, page)
+            theirs = await _hashes(live, name, [point["id"] for point in page], source.shard_key)
             for point in page:
                 _sort(point, theirs.get(point["id"]), found, compared)
             if on_progress:
@@ -184,8 +184,15 @@ async def _going(
     source: Source, live: VectorServer, name: str, ids: list[Id], *, overwrite: bool
 ) -> tuple[list[Json], dict[Id, Json]]:
     """Return the points to write, as the backup has them, and what is there now under their ids."""
-    page = await source.server.retrieve(source.name, ids)
-    before = {point["id"]: point for point in await live.retrieve(name, ids)}
+    # Not by id: loaded under other shard ids, a server would look for some of them in the wrong shard.
+    wanted = {"must": [{"has_id": ids}]}
+    page = [point async for some in _pages(source, wanted) for point in some]
+    if len(page) != len(ids):
+        raise VerificationFailed(
+            f"reading {len(ids)} points of the backup again: {len(page)} came back",
+            hint="nothing of them was written; do it again",
+        )
+    before = {point["id"]: point for point in await live.retrieve(name, ids, shard_key=source.shard_key)}
     # One that was missing a moment ago and is there now is the agent's newer one.
     going = [{**point, "shard_key": source.shard_key} for point in page if overwrite or point["id"] not in before]
     return going, before
@@ -207,26 +214,27 @@ async def undo_points(live: VectorServer, file: Path, *, dry_run: bool = False) 
     name = header["collection"]
     removed = put_back = 0
     changed: list[Id] = []
-    # The other way round: should the file hold a point twice, what was there first is what stays.
-    for page in _batches(rows[::-1]):
-        now = await _hashes(live, name, [{"id": row["id"]} for row in page])
-        ours = [row for row in page if now.get(row["id"]) == row["written"]]
-        undone = [row["before"] and hash_of(row["before"]) for row in page]
-        changed += [
-            row["id"]
-            for row, sha256 in zip(page, undone, strict=True)
-            if row not in ours and now.get(row["id"]) != sha256
-        ]
-        away = [row["id"] for row in ours if row["before"] is None]
-        back = [row["before"] for row in ours if row["before"] is not None]
-        if not dry_run:
-            for key in {row["shard_key"] for row in ours if row["before"] is None}:
-                gone = [row["id"] for row in ours if row["before"] is None and row["shard_key"] == key]
-                await live.delete_points(name, gone, shard_key=key)
-            await write_checked(live, name, back)
-        removed += len(away)
-        put_back += len(back)
+    by_key: dict[str | int | None, list[Json]] = {}
+    for row in reversed(rows):  # should a point be in it twice, what was there first is what stays
+        by_key.setdefault(row["shard_key"], []).append(row)
+    for key, some in by_key.items():
+        for page in _batches(some):
+            now = await _hashes(live, name, [row["id"] for row in page], key)
+            ours = [row for row in page if now.get(row["id"]) == row["written"]]
+            changed += [row["id"] for row in page if row not in ours and now.get(row["id"]) != _hash_before(row)]
+            away = [row["id"] for row in ours if row["before"] is None]
+            back = [{**row["before"], "shard_key": key} for row in ours if row["before"] is not None]
+            if away and not dry_run:
+                await live.delete_points(name, away, shard_key=key)
+            if not dry_run:
+                await write_checked(live, name, back)
+            removed += len(away)
+            put_back += len(back)
     return name, Undo(removed, put_back, tuple(changed))
+
+
+def _hash_before(row: Json) -> str | None:
+    return hash_of(row["before"]) if row["before"] is not None else None
 
 
 class _UndoFile:
@@ -297,6 +305,6 @@ async def _pages(source: Source, only: Json | None) -> AsyncIterator[list[Json]]
             return
 
 
-async def _hashes(server: VectorServer, name: str, points: Sequence[Json]) -> dict[Id, str]:
-    found = await server.retrieve(name, [point["id"] for point in points])
+async def _hashes(server: VectorServer, name: str, ids: Sequence[Id], key: str | int | None) -> dict[Id, str]:
+    found = await server.retrieve(name, ids, shard_key=key)
     return {point["id"]: hash_of(point) for point in found}

@@ -212,13 +212,16 @@ class VectorServer:
 
     # -- points ----------------------------------------------------------------------------------------------------
 
-    async def retrieve(self, name: str, ids: Iterable[int | str]) -> list[Json]:
-        """Return the points of these ids that exist, with payload and vectors."""
+    async def retrieve(self, name: str, ids: Iterable[int | str], *, shard_key: str | int | None = None) -> list[Json]:
+        """Return the points of these ids that exist, with payload and vectors; of one shard key, if it is given."""
+        body: Json = {"ids": list(ids), "with_payload": True, "with_vector": True}
+        if shard_key is not None:
+            body["shard_key"] = shard_key
         result: list[Json] = await self._call(
             "POST",
             self.path(name, "points"),
             doing=f"reading points of {name!r}",
-            json={"ids": list(ids), "with_payload": True, "with_vector": True},
+            json=body,
             timeout_s=30.0,
         )
         return result
