@@ -51,7 +51,7 @@ def _known(settings: Settings, addresses: Addresses) -> Iterator[tuple[str, str]
     """Yield (component, URL) of everything configured. Targets come last: their name wins over a dependency's."""
     for dependency in settings.dependencies:
         yield f"{_KIND_OF_DEPENDENCY[dependency.kind]}:{dependency.name}", dependency.url
-    for target in settings.vector.targets:
+    for target in settings.vector.serving:
         yield f"vector:{target.name}", target.url or addresses.vector.get(target.name, "")
 
 

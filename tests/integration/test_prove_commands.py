@@ -116,3 +116,12 @@ async def test_commands__back_up_prove_and_serve_offline(
             "SELECT backup_id, state, took_s > 0, error FROM proofs ORDER BY started_at"
         ).fetchall()
     assert rows == [(first, "passed", True, None), (second, "failed", True, None)]
+
+
+async def test_commands__a_database_is_proven_too(command: Commands, postgres_url: str) -> None:
+    """A dump is restored on a server of its own and compared; what is kept of it says so as for a collection."""
+    taken = await command.json("postgres_backup", "run", "record")
+    (backup,) = taken if isinstance(taken, list) else [taken]
+    (proof,) = await command.json("prove", "record")
+    assert (proof["outcome"], proof["kind"], proof["backup_id"]) == ("passed", "postgres", backup["id"])
+    assert await command.json("prove", "--due", "--dry-run") == []

@@ -102,7 +102,8 @@ def test_up__everything_answers(machine: Machine) -> None:
     view = machine.status()
     assert view["ready"]
     assert {part["name"] for part in view["parts"]} >= {
-        "postgres", "prefect", "web", "responder", "watch", "gateway", "vector-primary", "vector-replica", "worker",
+        "postgres", "prefect", "web", "responder", "watch", "gateway", "vector-primary", "vector-replica",
+        "vector-offline", "worker",
     }  # fmt: skip
     assert [part for part in view["parts"] if part["healthy"] is False or part["restarts"]] == []
     assert {part["state"] for part in view["parts"]} == {"ready", "done"}
