@@ -8,7 +8,6 @@ from typing import Any
 
 from prefect import Task, get_run_logger
 from prefect.client.schemas.objects import State
-from prefect.states import Failed
 
 from reanimate.config import BackupSettings
 from tasks.wiring import get_services
@@ -58,17 +57,22 @@ async def _place(settings: BackupSettings) -> AsyncIterator[_Run]:
         return
 
     async def there(task: Task[..., Any], parameters: dict[str, Any]) -> State[Any]:
-        future = runner.submit(task, parameters=parameters)
+        """Run it on the cluster; when that is lost, here. What its worker had of it, a lock keeps apart from ours."""
         try:
-            await asyncio.to_thread(future.wait)
-        except asyncio.CancelledError:
-            future.wrapped_future.cancel()
-            raise
-        if future.state.is_final():
-            state: State[Any] = future.state
-            return state
-        lost = await asyncio.to_thread(future.wrapped_future.exception)
-        return Failed(message=f"its Dask worker was lost: {lost}")
+            future = runner.submit(task, parameters=parameters)
+            try:
+                await asyncio.to_thread(future.wait)
+            except asyncio.CancelledError:
+                future.wrapped_future.cancel()
+                raise
+            if future.state.is_final():
+                state: State[Any] = future.state
+                return state
+            why: object = await asyncio.to_thread(future.wrapped_future.exception)
+        except Exception as error:  # noqa: BLE001 - whatever the cluster died of, the work is to be done
+            why = error
+        get_run_logger().warning("%s is done here, the Dask cluster was lost: %s", task.name, why)
+        return await _here(task, parameters)
 
     try:
         yield there

@@ -1,7 +1,7 @@
 """The only door from tasks into the library: one set of services for this process, opened when first asked for."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from weakref import WeakKeyDictionary
@@ -18,7 +18,6 @@ class _Opened:
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     stack: AsyncExitStack = field(default_factory=AsyncExitStack)
     services: Services | None = None
-    keeper: AsyncGenerator[None, None] | None = None
 
 
 _opened: WeakKeyDictionary[asyncio.AbstractEventLoop, _Opened] = WeakKeyDictionary()
@@ -38,17 +37,7 @@ async def get_services() -> Services:
     async with opened.lock:
         if opened.services is None:
             opened.services = await opened.stack.enter_async_context(open_services())
-            opened.keeper = _until_the_loop_ends(opened.stack)
-            await anext(opened.keeper)
         return opened.services
-
-
-async def _until_the_loop_ends(stack: AsyncExitStack) -> AsyncGenerator[None, None]:
-    """Close the services with their loop: `asyncio.run`, which runs a task on a Dask worker, ends every generator."""
-    try:
-        yield
-    finally:
-        await stack.aclose()
 
 
 @asynccontextmanager
@@ -58,8 +47,8 @@ async def services_open() -> AsyncIterator[Services]:
     try:
         yield await get_services()
     finally:
-        if (opened := _opened.pop(loop, None)) and opened.keeper:
-            await opened.keeper.aclose()
+        if opened := _opened.pop(loop, None):
+            await opened.stack.aclose()
 
 
 @contextmanager
