@@ -145,10 +145,16 @@ class VectorSettings(Section):
     @classmethod
     def _add_offline(cls, given: Any) -> Any:
         """Add the offline standby that nobody has to ask for."""
-        if not isinstance(given, dict) or given.get("offline", True) in (False, "false", "0"):
+        if not isinstance(given, dict):
             return given
         targets = given.get("targets", cls.model_fields["targets"].default)
-        if not isinstance(targets, list | tuple) or any(_field(target, "role") == "offline" for target in targets):
+        if not isinstance(targets, list | tuple):
+            return given
+        if given.get("offline", True) in (False, "false", "0"):
+            # Settings from several places are put on top of the defaults, which have one.
+            ours = [each for each in targets if _field(each, "role") == "offline" and not _field(each, "url")]
+            return {**given, "targets": [each for each in targets if each not in ours]}
+        if any(_field(target, "role") == "offline" for target in targets):
             return given
         taken = {_field(target, "name") for target in targets}
         name = "offline" if "offline" not in taken else "offline-standby"

@@ -17,7 +17,7 @@ __all__ = ["Call", "spread"]
 Call = tuple[Task[..., Any], dict[str, Any]]
 _Run = Callable[[Task[..., Any], dict[str, Any]], Awaitable[State[Any]]]
 
-_CONNECT = "15s"
+_CONNECT = "8s"
 
 
 async def spread(calls: Mapping[str, Call]) -> dict[str, State[Any]]:
@@ -88,5 +88,10 @@ def _connected(address: str) -> Any:
         OSError, TimeoutError: no scheduler answers there.
     """
     dask = importlib.import_module("prefect_dask")
-    runner = dask.DaskTaskRunner(address=address, client_kwargs={"timeout": _CONNECT})
-    return runner.__enter__()
+    runner = dask.DaskTaskRunner(address=address, client_kwargs={"timeout": _CONNECT}).__enter__()
+    try:
+        _ = runner.client  # connects now, in this thread; else the first task would, and hold up the loop
+    except BaseException:
+        runner.__exit__(None, None, None)
+        raise
+    return runner
