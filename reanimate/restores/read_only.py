@@ -1,6 +1,7 @@
 """Load a backup into a server that takes no writes: the next part is fetched while one is loaded, nothing is mended."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ __all__ = ["BadPart", "Parts", "fetching", "fitted", "load"]
 Progress = Callable[[str, int, int], None]
 
 _ACTIVE_S = 600.0
+_NO_ROOM = re.compile(r"no space left|not enough (disk )?space|disk (is )?full", re.IGNORECASE)
 
 
 class BadPart(Damaged):
@@ -133,8 +135,8 @@ async def load(
                 layout.peers.servers[goes.peer_id], name, goes.shard_id, ready.file, ready.made.sha256, TransferLimits()
             )
         except (ServerFailed, Refused) as error:
-            if "space" in str(error).lower():
-                raise
+            if _NO_ROOM.search(str(error)):
+                raise  # the server's disk is full, which is no fault of the backup
             raise BadPart("loads", error) from error
         await asyncio.to_thread(ready.file.unlink)
     progress("load", len(wanted.parts), len(wanted.parts))

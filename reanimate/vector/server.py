@@ -241,7 +241,7 @@ class VectorServer:
             self.path(name, "points/query/batch"),
             doing=f"querying {name!r}, {len(bodies)} at once",
             json={"searches": list(bodies)},
-            timeout_s=WRITE_TIMEOUT_S,
+            timeout_s=600.0,
         )
         return [one["points"] for one in result]
 
