@@ -74,6 +74,7 @@ class _Subject:
         self.judged = [backup for backup in self.backups if not backup.unwanted]
         self.usable = [backup for backup in self.judged if not backup.damaged and self.whole(backup)]
         self.sound = [backup for backup in self.usable if not backup.empty] or self.usable
+        self.newest = next(iter(self.usable), None)
 
     def keep(self, backup: Stored | None, reason: str) -> None:
         if backup is not None:
@@ -144,15 +145,23 @@ def _what_is_history(subject: _Subject) -> None:
 
 def _what_is_trusted(subject: _Subject) -> None:
     """The newest stay, and those last proven, whatever their age."""
-    subject.keep(next(iter(subject.usable), None), "the newest")
+    subject.keep(subject.newest, "the newest")
     if subject.sound[:1] != subject.usable[:1]:
         subject.keep(next(iter(subject.sound), None), "the newest that holds anything")
+    full = _newest_full(subject)
+    if full is not subject.newest:
+        subject.keep(full, "the newest full one")
     proven = [backup for backup in subject.sound if backup.proven_at is not None]
     newest_proven = next(iter(proven), None)
     subject.keep(newest_proven, "the newest that is proven")
     last_proven = max(proven, key=lambda backup: (backup.proven_at, *_by_age(backup)), default=None)
     if last_proven is not newest_proven:
         subject.keep(last_proven, "proven last")
+
+
+def _newest_full(subject: _Subject) -> Stored | None:
+    """Return what the next small backups build on."""
+    return next((backup for backup in subject.sound if backup.base is None), None)
 
 
 def _what_is_recent(subject: _Subject, now: datetime, policy: Policy) -> None:
@@ -181,7 +190,7 @@ def _best_of_each(subject: _Subject, count: int, period_of: Callable[[Stored], s
 
 def _what_may_yet_be_needed(subject: _Subject) -> None:
     """While the newest full backup is unproven, nobody knows yet what would have to take its place."""
-    full = next((backup for backup in subject.sound if backup.base is None), None)
+    full = _newest_full(subject)
     if full is None:
         why = "no full backup of it can be used"
     elif full.proven_at is None:

@@ -10,6 +10,7 @@ from rich.table import Table
 from reanimate.backups.repositories import Repository, open_repositories
 from reanimate.clock import utcnow
 from reanimate.commands.output import JsonFlag, err, out, print_json, run
+from reanimate.commands.progress import progress_bars
 from reanimate.config import load_settings
 from reanimate.protection import keeping
 from reanimate.protection.retention import Action, Outcome, retain_everywhere
@@ -53,11 +54,17 @@ def retain(
     A deleted backup is hidden, and can be had back with `undelete` until its grace is over; then its bytes go.
     """
     settings = load_settings()
-    outcomes = run(
-        lambda: retain_everywhere(
-            open_repositories(settings), zone=settings.backups.timezone, now=utcnow(), dry_run=dry_run, only=repository
+    with progress_bars() as report:
+        outcomes = run(
+            lambda: retain_everywhere(
+                open_repositories(settings),
+                zone=settings.backups.timezone,
+                now=utcnow(),
+                dry_run=dry_run,
+                only=repository,
+                on_progress=report,
+            )
         )
-    )
     if json:
         print_json({name: [_row(one) for one in some] for name, some in outcomes.items()})
         return

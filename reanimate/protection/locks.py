@@ -31,6 +31,7 @@ log = logging.getLogger(__name__)
 
 WAIT_S = 600.0
 _RETRY_S = 0.2
+_LONGEST_PAUSE_S = 1.0
 _LOOK_S = 0.5
 """How often a running backup looks whether a restore wants its place."""
 _RECORD_S = 3.0
@@ -95,13 +96,15 @@ async def exclusively(
 async def _acquire(places: "list[_Place]", thing: Thing, within_s: float, *, wanting: bool) -> None:
     """Take the lock in every place or in none, so that two who wait never wait for one another."""
     deadline = time.monotonic() + within_s
+    pause_s = _RETRY_S
     while not await _take_all(places, wanting=wanting):
         if time.monotonic() > deadline:
             raise Busy(
                 f"{thing} has been worked on by somebody else for {within_s:g} s",
                 hint="wait for the backup or the restore that is running, or stop it",
             )
-        await asyncio.sleep(_RETRY_S)
+        await asyncio.sleep(pause_s)
+        pause_s = pause_s if wanting else min(2 * pause_s, _LONGEST_PAUSE_S)
 
 
 async def _take_all(places: "list[_Place]", *, wanting: bool) -> bool:

@@ -1,7 +1,7 @@
 """Retention carried out: what the rule says of each backup of a repository, and what was done about it."""
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -24,6 +24,9 @@ __all__ = ["RULE", "Action", "Outcome", "retain", "retain_everywhere"]
 
 RULE = "retention"
 """Who has deleted what the rule deletes."""
+
+Progress = Callable[[str, int, int], None]
+"""Called with the repository's name, the backups done and the backups in all."""
 
 _KIND = {"backups": "vector", "dumps": "postgres", "configs": "config"}
 
@@ -48,7 +51,14 @@ class Outcome:
     detail: str = ""
 
 
-async def retain(repository: Repository, *, zone: str, now: datetime, dry_run: bool = False) -> tuple[Outcome, ...]:
+async def retain(
+    repository: Repository,
+    *,
+    zone: str,
+    now: datetime,
+    dry_run: bool = False,
+    on_progress: Progress | None = None,
+) -> tuple[Outcome, ...]:
     """Judge every backup of a repository by its policy and act on it; by kind and subject, the newest first.
 
     May be cut anywhere and begun again. What the store does not let go of is an outcome, not an error.
@@ -65,12 +75,20 @@ async def retain(repository: Repository, *, zone: str, now: datetime, dry_run: b
     # What builds on another goes before it, so that a kill in between leaves nothing without its base.
     for verdict in sorted(verdicts, key=lambda verdict: verdict.backup.base is None):
         outcomes[verdict] = await acting.on(verdict)
+        if on_progress:
+            on_progress(repository.name, len(outcomes), len(verdicts))
     cut = [await acting.on_remains(folder, deletion) for folder, deletion in survey.remains.items()]
     return (*(outcomes[verdict] for verdict in verdicts), *cut)
 
 
 async def retain_everywhere(
-    repositories: dict[str, Repository], *, zone: str, now: datetime, dry_run: bool = False, only: str | None = None
+    repositories: dict[str, Repository],
+    *,
+    zone: str,
+    now: datetime,
+    dry_run: bool = False,
+    only: str | None = None,
+    on_progress: Progress | None = None,
 ) -> dict[str, tuple[Outcome, ...]]:
     """Do so in every repository, or only in one; what was proven of a backup holds for its copies in the others.
 
@@ -84,7 +102,9 @@ async def retain_everywhere(
     for repository in wanted:
         if repository is not first and not dry_run:
             await carry_marks(first.catalog, repository.catalog)
-        outcomes[repository.name] = await retain(repository, zone=zone, now=now, dry_run=dry_run)
+        outcomes[repository.name] = await retain(
+            repository, zone=zone, now=now, dry_run=dry_run, on_progress=on_progress
+        )
     return outcomes
 
 

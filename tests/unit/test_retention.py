@@ -4,7 +4,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reanimate.backups.retention import Policy, Stored, Verdict, judge_retention
@@ -148,6 +148,13 @@ def test_retention__what_a_person_deleted_goes_whatever_time_says() -> None:
     assert judged([gone, stored(30, "old")])["old"].reasons[:2] == ("the newest", "the newest that is proven")
 
 
+def test_retention__what_the_next_partial_builds_on_stays() -> None:
+    """Also when a proven partial is newer, and it is old itself."""
+    partial = stored(0.1, "partial", base="full", unwanted="deleted by anna: too big")
+    newer = stored(9, "newer", base="full")
+    assert "the newest full one" in judged([partial, newer, stored(30, "full")])["full"].reasons
+
+
 def test_retention__content_stored_once_stays_for_all_who_share_it() -> None:
     """A configuration whose file lies in an older backup's folder keeps that one."""
     found = judged([stored(0.1, "new", parts_in=frozenset({"old"})), stored(38.9), stored(39, "old")])
@@ -210,6 +217,7 @@ def _subject(backup: Stored) -> tuple[str, str]:
     return backup.kind, backup.subject
 
 
+@settings(deadline=None)
 @given(_stores(), _policies)
 def test_rule__what_must_survive_survives(backups: list[Stored], policy: Policy) -> None:
     """The newest, the last proven, and whatever people or readers hold on to."""
@@ -218,7 +226,8 @@ def test_rule__what_must_survive_survives(backups: list[Stored], policy: Policy)
         usable = [one for one in backups if _subject(one) == key and not one.unwanted and _whole(one, backups)]
         sound = [backup for backup in usable if not backup.empty]
         proven = [backup for backup in sound if backup.proven_at is not None]
-        for some in (usable, sound, proven):
+        full = [backup for backup in sound or usable if backup.base is None]
+        for some in (usable, sound, proven, full):
             if some:
                 assert max(some, key=lambda backup: (backup.taken_at, backup.id)).id in stays
         if proven:
@@ -236,6 +245,7 @@ def _whole(backup: Stored, among: list[Stored], seen: tuple[str, ...] = ()) -> b
     return backup.base is None or (base is not None and _whole(base, among, (*seen, backup.id)))
 
 
+@settings(deadline=None)
 @given(_stores(), _policies)
 def test_rule__the_base_of_what_stays_stays(backups: list[Stored], policy: Policy) -> None:
     """However long the chain, and even when it is a circle."""
@@ -244,6 +254,7 @@ def test_rule__the_base_of_what_stays_stays(backups: list[Stored], policy: Polic
     assert {one.base for one in backups if one.id in stays and one.base in there} <= stays
 
 
+@settings(deadline=None)
 @given(_stores(), _policies)
 def test_rule__the_second_time_finds_nothing_to_delete(backups: list[Stored], policy: Policy) -> None:
     """What stayed stays when the rest is gone."""
@@ -251,6 +262,7 @@ def test_rule__the_second_time_finds_nothing_to_delete(backups: list[Stored], po
     assert kept([backup for backup in backups if backup.id in stays], policy) == stays
 
 
+@settings(deadline=None)
 @given(_stores(), _policies, st.randoms())
 def test_rule__the_order_of_a_listing_means_nothing(backups: list[Stored], policy: Policy, random: object) -> None:
     """The same verdicts, with the same reasons in the same order."""
@@ -259,6 +271,7 @@ def test_rule__the_order_of_a_listing_means_nothing(backups: list[Stored], polic
     assert judge_retention(shuffled, NOW, policy) == judge_retention(backups, NOW, policy)
 
 
+@settings(deadline=None)
 @given(_stores(), _policies)
 def test_rule__one_subject_is_nothing_to_another(backups: list[Stored], policy: Policy) -> None:
     """With the others away, each subject is judged as it was among them."""
@@ -269,6 +282,7 @@ def test_rule__one_subject_is_nothing_to_another(backups: list[Stored], policy: 
         assert all(together[name] == verdict for name, verdict in alone.items())
 
 
+@settings(deadline=None)
 @given(_stores(), _policies)
 def test_rule__nothing_goes_while_the_newest_full_one_is_unproven(backups: list[Stored], policy: Policy) -> None:
     """Proofs first, then deletions."""
@@ -281,6 +295,7 @@ def test_rule__nothing_goes_while_the_newest_full_one_is_unproven(backups: list[
             assert {backup.id for backup in mine} <= stays
 
 
+@settings(deadline=None)
 @given(_stores(), _policies)
 def test_rule__every_verdict_says_why(backups: list[Stored], policy: Policy) -> None:
     """Nothing is kept or deleted without a reason."""

@@ -5,7 +5,7 @@ from itertools import pairwise
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reanimate.errors import ConfigInvalid
@@ -77,6 +77,7 @@ def test_slots__every_quarter_of_an_hour_means_just_that(zone: str) -> None:
         assert {later - earlier for earlier, later in pairwise(found)} == {timedelta(minutes=15)}
 
 
+@settings(deadline=None)
 @given(
     st.datetimes(datetime(2025, 1, 1), datetime(2028, 1, 1), timezones=st.just(UTC)),  # noqa: DTZ001
     st.sampled_from(ZONES),
@@ -97,6 +98,15 @@ def test_missed__once_however_long_it_was() -> None:
     schedule = Schedule("nightly", DAILY, "UTC")
     assert missed(schedule, utc("11-18 02:00"), utc("11-25 09:00")) == utc("11-25 02:00")
     assert missed(schedule, utc("11-25 02:00"), utc("11-25 09:00")) is None
+
+
+def test_missed__the_night_when_prefect_comes_an_hour_early() -> None:
+    """At 01:00 of 29 March its run finds last night's slot, which is done; tonight's is at 03:00, and is caught up."""
+    schedule, early = Schedule("nightly", DAILY, "Europe/Berlin"), utc("03-29 00:00")
+    yesterday = utc("03-28 01:00")
+    assert schedule.slot_at(early) == yesterday
+    assert missed(schedule, yesterday, early + PATIENCE) is None
+    assert missed(schedule, yesterday, utc("03-29 01:00") + PATIENCE) == utc("03-29 01:00")
 
 
 def test_missed__not_before_prefect_had_its_chance() -> None:
