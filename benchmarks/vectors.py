@@ -6,6 +6,7 @@ By default our standby is started; with QDRANT_URL (and QDRANT_API_KEY) in the e
 import asyncio
 import os
 import secrets
+import signal
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -19,6 +20,7 @@ import numpy as np
 import orjson
 
 from benchmarks.stage import free_port
+from reanimate.deathsig import die_with_parent
 from reanimate.errors import ReanimateError
 from reanimate.vector.server import VectorServer
 
@@ -50,7 +52,9 @@ async def vector_server(folder: Path) -> AsyncIterator[Target]:
         command = [sys.executable, "-m", "reanimate.standby", "--port", str(port), "--data", str(folder / "standby")]
         with (folder / "standby.log").open("wb") as log:
             environment = {**os.environ, "REANIMATE_STANDBY_API_KEY": key}
-            process = await asyncio.create_subprocess_exec(*command, env=environment, stdout=log, stderr=log)
+            process = await asyncio.create_subprocess_exec(
+                *command, env=environment, stdout=log, stderr=log, preexec_fn=die_with_parent(signal.SIGTERM)
+            )
         try:
             server = VectorServer("standby", f"http://127.0.0.1:{port}", key, http)
             await _answers(server)

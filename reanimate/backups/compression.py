@@ -16,8 +16,9 @@ Kind = Literal["vectors", "rows", "text"]
 """What a file mostly holds: a snapshot of vectors, a database dump, or plain text."""
 
 _LADDERS: dict[Kind, tuple[int, ...]] = {"vectors": (-1, 3), "rows": (3, 9), "text": (3, 9)}
-_WORTH = 0.10
-"""The part of the file that a slower level must save on top, or it does not pay."""
+_WORTH: dict[Kind, float] = {"vectors": 0.2, "rows": 0.1, "text": 0.1}
+"""The part of the file that a slower level must save on top, or it does not pay. Backups of vectors are many and large,
+and whoever restores one waits."""
 _SAMPLES = 32
 _SAMPLE_BYTES = 64 << 10
 _THREADS = min(4, os.cpu_count() or 1)
@@ -50,7 +51,7 @@ def choose_level(samples: Sequence[bytes], kind: Kind) -> int | None:
     for level in _LADDERS[kind]:
         compressor = zstandard.ZstdCompressor(level=level)
         packed = sum(len(compressor.compress(block)) for block in samples)
-        if smallest - packed > whole * _WORTH:
+        if smallest - packed > whole * _WORTH[kind]:
             chosen, smallest = level, packed
     return chosen
 

@@ -1,5 +1,6 @@
 """Is a restored collection what was backed up? Counts prove little; hashes of points and known answers decide."""
 
+import asyncio
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
@@ -80,9 +81,11 @@ async def verify(
         depth = Depth.QUICK  # of before backups knew their ids
     try:
         info = await server.info(name)
-        checks = [*_checks_of_description(manifest, info), *await _checks_of_points(server, name, manifest)]
+        looks = [_checks_of_points(server, name, manifest)]
         if depth is Depth.DEEP:
-            checks.append(await _check_of_ids(server, name, manifest))
+            looks.append(_checks_of_ids(server, name, manifest))
+        found = await asyncio.gather(*looks)
+        checks = [*_checks_of_description(manifest, info), *(check for some in found for check in some)]
     except NotFound as error:
         checks = [Check("collection", False, f"{name} exists", str(error))]
     if aliases is not None:
@@ -97,21 +100,22 @@ async def ids_of(server: VectorServer, name: str) -> IdsHash:
         NotFound, Unreachable, ServerFailed, Refused: the server has no such collection, or did not answer.
     """
     found = IdsHash()
-    offset: int | str | None = None
+    page = await server.scroll(name, limit=_PAGE, ids_only=True)
     while True:
-        page = await server.scroll(name, limit=_PAGE, offset=offset, ids_only=True)
-        found.add_all([point["id"] for point in page["points"]])
-        offset = page["next_page_offset"]
+        ids, offset = [point["id"] for point in page["points"]], page["next_page_offset"]
         if offset is None:
+            found.add_all(ids)
             return found
+        # The server reads the next page while this one is hashed.
+        following = server.scroll(name, limit=_PAGE, offset=offset, ids_only=True)
+        _, page = await asyncio.gather(asyncio.to_thread(found.add_all, ids), following)
 
 
-async def _check_of_ids(server: VectorServer, name: str, manifest: VectorManifest) -> Check:
+async def _checks_of_ids(server: VectorServer, name: str, manifest: VectorManifest) -> list[Check]:
     found = await ids_of(server, name)
     same = found.hexdigest() == manifest.ids_sha256
-    return Check(
-        "ids", same, f"the {manifest.exact_count} backed up", f"{found.count}, {'the' if same else 'not the'} same"
-    )
+    said = f"{found.count}, {'the' if same else 'not the'} same"
+    return [Check("ids", same, f"the {manifest.exact_count} backed up", said)]
 
 
 def _checks_of_aliases(wanted: Mapping[str, str], found: Mapping[str, str]) -> list[Check]:

@@ -7,6 +7,7 @@ from typing import Any
 from urllib.parse import quote
 
 import httpx
+import orjson
 
 from reanimate.errors import (
     Busy,
@@ -355,7 +356,7 @@ class VectorServer:
 
     def _json(self, answer: httpx.Response, doing: str) -> Any:
         try:
-            return answer.json()
+            return orjson.loads(answer.content)
         except ValueError as error:
             raise ServerFailed(
                 f"{doing} on {self.name} ({self.url}): the answer cannot be read: {answer.text[:200]!r}"

@@ -132,17 +132,26 @@ async def _receive(
 
 
 async def _keep_all(answer: httpx.Response, state: _Download, on_progress: Progress | None) -> None:
-    """Write and hash what comes, a megabyte at a time; what came before a cut is kept to the last byte."""
+    """Write and hash what comes, a megabyte at a time, while the next one comes.
+
+    What came before a cut is kept to the last byte.
+    """
     gathered = bytearray()
+    keeping: asyncio.Future[None] | None = None
     try:
         async for piece in answer.aiter_raw():
             gathered += piece
             if len(gathered) >= _CHUNK:
                 whole, gathered = gathered, bytearray()
-                await asyncio.to_thread(_keep, state, whole)
-                if on_progress:
-                    on_progress(state.done, state.total)
+                if keeping:
+                    await keeping
+                    if on_progress:
+                        on_progress(state.done, state.total)
+                keeping = asyncio.ensure_future(asyncio.to_thread(_keep, state, whole))
     finally:
+        if keeping:
+            await asyncio.wait([keeping])
+            keeping.result()
         _keep(state, gathered)
         if on_progress:
             on_progress(state.done, state.total)
