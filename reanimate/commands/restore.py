@@ -23,7 +23,8 @@ from reanimate.restores.carrying import Carry
 __all__ = ["app"]
 
 app = typer.Typer(
-    help="Restores of vector collections: plan, run, undo, single points, clearing up.", no_args_is_help=True
+    help="Restores of collections: plan, run, undo, single points, clearing up. And of databases and recovery points.",
+    no_args_is_help=True,
 )
 app.add_typer(postgres, name="postgres")
 app.add_typer(point, name="point")

@@ -52,7 +52,7 @@ def print_done(done: Done, *, asked: str) -> None:
     )
     out.print(f"{escape(', '.join(done.restored.switch.after) or 'no alias')} now point to it")
     for label, found in (("before the switch", "carried"), ("right after it", "carried_late")):
-        if done.report[found] is not None:
+        if done.report[found] is not None and (found == "carried" or done.report[found]["added"]):
             out.print(escape(_carried(Carried(**done.report[found]), label)))
     if during := done.report["writes_during"]:
         named = ", ".join(f"{count} to {name}" for name, count in during.items())

@@ -6,12 +6,13 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from sqlalchemy import select, update
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from reanimate.backups.manifest import base_name
 from reanimate.bootstrap import Services
 from reanimate.db.tables import Incident, Restore
-from reanimate.errors import Busy, NotFound
+from reanimate.errors import Busy, NotFound, Unreachable
 from reanimate.incidents.lifecycle import OPEN_STATES
 from reanimate.protection.locks import Purpose, collection, exclusively
 from reanimate.restores import record
@@ -26,8 +27,7 @@ async def leftovers(services: Services, target: str) -> list[Leftover]:
     """Return the collections on a target that restores have begun and nobody uses.
 
     Raises:
-        SQLAlchemyError: the record is away, without which nobody knows.
-        Unreachable, ServerFailed: the target does not answer.
+        Unreachable, ServerFailed: the record, without which nobody knows, or the target does not answer.
     """
     server = services.vector(target)
     names, aliases = await server.collections(), await server.aliases()
@@ -85,8 +85,7 @@ async def forget_old(
     """Remove what was live before restores, in two steps: announced at one look, gone at a later one.
 
     Raises:
-        SQLAlchemyError: the record is away.
-        Unreachable, ServerFailed: the target did not answer, or did not do it; done again, the rest goes.
+        Unreachable, ServerFailed: the record or the target did not answer; done again, the rest goes.
     """
     server = services.vector(target)
     names, aliases = await server.collections(), await server.aliases()
@@ -136,10 +135,22 @@ async def _remove(services: Services, server: VectorServer, name: str) -> None:
 
 
 async def _known(services: Services, target: str) -> list[Known]:
-    async with services.sessions() as session:
-        rows = await record.rows_of(session, target)
-        running = [row for row in rows if row.state == "running"]
-        open_incidents = await _open(session, running)
+    """Return every restore to a target that the record knows.
+
+    Raises:
+        Unreachable: the record is away.
+    """
+    try:
+        async with services.sessions() as session:
+            rows = await record.rows_of(session, target)
+            running = [row for row in rows if row.state == "running"]
+            open_incidents = await _open(session, running)
+    except (SQLAlchemyError, OSError) as error:
+        why = str(error).partition("\n")[0]
+        raise Unreachable(
+            f"looking up the restores to {target}: the record does not answer: {why}",
+            hint="without it nobody knows what is whose; `reanimate up` starts it",
+        ) from error
     held = {row.id for row in running if await _is_held(services, target, row.new_name)}
     return [_as_known(row, row.id in held or row.trigger in open_incidents) for row in rows]
 

@@ -98,7 +98,7 @@ async def plan_in_a_hurry(services: Services, wish: Wish, *, target: str) -> Pla
     for only in (first, None) if len(services.repositories) > 1 else (first,):
         try:
             found = await look_for(services, wish.collection, repository=only, now=rules.now)
-            return _planned(services, found, wish, rules, Sight(target), [], None)
+            return _planned(services, found, wish, rules, Sight(target), None, None)
         except (NotFound, Refused, Unreachable):
             if only is None or len(services.repositories) == 1:
                 raise
@@ -111,7 +111,7 @@ def _planned(
     wish: Wish,
     rules: Rules,
     sight: Sight,
-    earlier: list[Earlier],
+    earlier: list[Earlier] | None,
     only: str | None,
 ) -> Planned:
     sight = replace(sight, unread=dict(found.unread))
@@ -138,17 +138,17 @@ async def _rules(services: Services, server: VectorServer, now: datetime, *, by_
     return Rules(await server.version(), now, settings.vector.models, settings.watch.min_count_ratio, by_engine)
 
 
-async def _earlier(services: Services, target: str) -> list[Earlier]:
-    """Return earlier restores; nothing while the record is away."""
+async def _earlier(services: Services, target: str) -> list[Earlier] | None:
+    """Return earlier restores; None while the record is away."""
     try:
         async with asyncio.timeout(3.0), services.sessions() as session:
             return await record.earlier(session, target)
     except (SQLAlchemyError, OSError, TimeoutError) as error:
-        log.warning("how long restores took cannot be read: %s", error)
-        return []
+        log.info("how long restores took cannot be read: %s", error)
+        return None
 
 
-def _outlook(manifest: VectorManifest, earlier: list[Earlier], scratch: Path) -> Outlook:
+def _outlook(manifest: VectorManifest, earlier: list[Earlier] | None, scratch: Path) -> Outlook:
     here, there = room_needed(manifest)
     said, expected = expected_time(base_name(manifest.collection), whole_bytes(manifest), earlier)
     return Outlook(said, expected, here, _free(scratch), there, None)

@@ -236,5 +236,5 @@ async def write_down(services: Services, write: Callable[[AsyncSession], Awaitab
         async with services.sessions() as session, session.begin():
             return await write(session)
     except (SQLAlchemyError, OSError) as error:
-        log.warning("a restore could not be recorded: %s", error)
+        log.warning("a restore could not be recorded: %s", str(error).partition("\n")[0])
         return None

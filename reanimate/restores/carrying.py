@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from reanimate.backups.hashing import point_hash
-from reanimate.errors import VerificationFailed
+from reanimate.errors import ServerFailed, VerificationFailed
 from reanimate.vector.server import Json, VectorServer
 
 __all__ = ["Carried", "Carry", "carry_over", "hash_of", "write_checked"]
@@ -66,6 +66,7 @@ async def carry_over(
 
     Raises:
         VerificationFailed: what was written reads back differently.
+        ServerFailed: points do not come in the order of their ids, as where several shard keys hold the same id.
         NotFound, Refused, Unreachable, ServerFailed: as the calls of the server.
     """
     found = Carried()
@@ -147,10 +148,20 @@ def _show(ids: list[Id], point_id: Id) -> None:
 
 
 async def _points(server: VectorServer, name: str) -> AsyncIterator[Json]:
+    """Give every point in the order of ids.
+
+    Raises:
+        ServerFailed: the server has another order; what is only in one of two could not be told then.
+    """
     offset: Id | None = None
+    last: tuple[int, int, str] | None = None
     while True:
         page = await server.scroll(name, limit=_PAGE, offset=offset)
         for point in page["points"]:
+            at = _order(point["id"])
+            if last is not None and at <= last:
+                raise ServerFailed(f"reading {name!r} on {server.name}: points do not come in the order of their ids")
+            last = at
             yield point
         offset = page["next_page_offset"]
         if offset is None:

@@ -65,11 +65,14 @@ class Outlook:
         return not self.problems
 
 
-def expected_time(subject: str, size_bytes: int, earlier: Sequence[Earlier]) -> tuple[str, float | None]:
+def expected_time(subject: str, size_bytes: int, earlier: Sequence[Earlier] | None) -> tuple[str, float | None]:
     """Say how long it took the last time, and return what it will take about, in seconds; None when nothing tells.
 
-    The same collection's last restore tells most; else the throughput of all others.
+    The same collection's last restore tells most; else the throughput of all others. `earlier` is None while the record
+    is away.
     """
+    if earlier is None:
+        return "not known: the record does not answer", None
     own = [one for one in earlier if one.subject == subject]
     if own:
         last = max(own, key=lambda one: one.ended_at)

@@ -47,6 +47,22 @@ async def test_carry_over__only_what_was_added(primary: CleanServer) -> None:
     assert await primary.server.count(new) == 611
 
 
+async def test_carry_over__over_several_shards(primary: CleanServer) -> None:
+    """The order of ids holds over all shards, and points find their way into the right ones."""
+    old, new = primary.name("old"), primary.name("new")
+    for name, shards in ((old, 3), (new, 2)):
+        await primary.server.create_collection(
+            name, {"vectors": {"size": 16, "distance": "Cosine"}, "shard_number": shards}
+        )
+        await primary.server.upsert(name, points(0, 700))
+    await primary.server.upsert(old, points(5000, 5600))
+    await primary.server.upsert(old, [{**points(0, 1)[0], "id": one} for one in UUIDS])
+    found = await carry_over(primary.server, old, new, Carry(), seen=set())
+    assert (found.added, found.changed, found.deleted, found.carried) == (603, 0, 0, 603)
+    again = await carry_over(primary.server, old, new, Carry(), seen=set())
+    assert (again.added, again.changed, again.deleted) == (0, 0, 0)
+
+
 async def test_carry_over__changed_ones_too(primary: CleanServer) -> None:
     """On request the live collection's version of a point wins."""
     old, new = await _pair(primary)

@@ -21,7 +21,7 @@ from reanimate.backups.marks import write_mark
 from reanimate.bootstrap import Services, open_services
 from reanimate.clock import utcnow
 from reanimate.db.tables import Restore
-from reanimate.errors import Damaged, NotFound, Refused
+from reanimate.errors import Damaged, NotFound, Refused, Unreachable
 from reanimate.protection.clearing import clear_leftovers, forget_old, leftovers, restored_targets
 from reanimate.protection.copies import copy_backups
 from reanimate.protection.locks import Purpose, collection, exclusively
@@ -204,6 +204,9 @@ async def test_run__without_the_record(home: Path, primary: CleanServer, monkeyp
         done = await _restore(services, primary)
         assert await primary.aliases() == {primary.name("alias"): done.restored.name}
         undone = await undo_restore(services, primary.name("alias"), "primary")
+        assert "the record does not answer" in done.planned.plan.outlook.took_last
+        with pytest.raises(Unreachable, match="nobody knows what is whose"):
+            await clear_leftovers(services, "primary")
     assert undone.known_from == "note"
     assert await primary.aliases() == {primary.name("alias"): primary.name()}
 

@@ -347,6 +347,7 @@ def test_time__by_the_last_restore_else_by_all_others() -> None:
     assert (said, expected) == ("4.0 s on 2026-11-23 06:30 UTC for 2.0 MB", 2.0)
     said, expected = expected_time("kb", 1_000_000, [other])
     assert (said, expected) == ("never done; other restores went at 2.0 MB/s", 0.5)
+    assert expected_time("kb", 1_000_000, None) == ("not known: the record does not answer", None)
     assert expected_time("kb", 1_000_000, []) == ("not known yet: nothing has been restored", None)
 
 
