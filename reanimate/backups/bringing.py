@@ -24,6 +24,10 @@ __all__ = ["Brought", "Source", "bring", "look"]
 
 Progress = Callable[[str, int, int], None]
 
+_SENT_AT_MOST = 2
+"""Times the full snapshot: a server sends every file of a segment that was touched, most of them as they were."""
+_SMALL = 64 << 20
+
 
 class _Options(Protocol):
     """What is asked here of the options of a backup."""
@@ -147,20 +151,19 @@ async def _bring_changes(
     peers = {shard_id: replica.peer_id for shard_id, replica in replicas.items()}
     if why := why_not_base(base, source.identity, source.info["config"], peers):
         raise NoBase(f"{why} (the newest full backup is {base.id})")
-    at_most = int(options.partial_share * base.size_bytes)
     require_room(scratch, 3 * base.size_bytes, f"the full backup {base.id} and what changed since")
     sums = Sums(progress, "download")
 
     async def fetch(replica: Replica) -> FetchedShard:
         part = parts[replica.shard_id]
-        return await _changes(catalog, source.shard(replica), part, scratch, at_most, options, sums)
+        return await _changes(catalog, source.shard(replica), part, scratch, options, sums)
 
     too_much = f"more than {options.partial_share:.0%} of the full backup {base.id} has changed"
     try:
         shards = await _all(replicas, fetch, options.parallel, progress)
     except TooLarge:
         raise NoBase(too_much) from None
-    if sum(shard.stored_size for shard in shards.values()) > at_most:
+    if sum(shard.stored_size for shard in shards.values()) > options.partial_share * base.size_bytes:
         raise NoBase(too_much)
     return Brought(shards, base.id)
 
@@ -170,7 +173,6 @@ async def _changes(
     source: ShardSource,
     part: ShardPart,
     scratch: Path,
-    at_most: int,
     options: _Options,
     sums: Sums,
 ) -> FetchedShard:
@@ -178,7 +180,13 @@ async def _changes(
     try:
         await fetch_bare(catalog, part, base_file)
         return await fetch_changes(
-            source, part, base_file, scratch, options.patience, sums.of(part.shard_id), at_most=at_most
+            source,
+            part,
+            base_file,
+            scratch,
+            options.patience,
+            sums.of(part.shard_id),
+            at_most=_SENT_AT_MOST * part.size + _SMALL,
         )
     except NothingChanged:
         raise NoBase(f"the server does not say what changed in shard {part.shard_id}, only that nothing did") from None

@@ -15,6 +15,7 @@ from reanimate.vector.layout import Replica
 from reanimate.vector.partial import base_manifest, inspect_partial, merge_partial, numbers_of, require_same_history
 from reanimate.vector.partial_transfers import fetch_partial_snapshot, partial_manifest
 from reanimate.vector.server import VectorServer
+from reanimate.vector.slimming import slim_partial
 from reanimate.vector.snapshots import ShardSnapshot, create_shard_snapshot, delete_shard_snapshot
 from reanimate.vector.transfers import TransferLimits, download_shard_snapshot
 
@@ -130,7 +131,7 @@ async def fetch_changes(
     *,
     at_most: int,
 ) -> FetchedShard:
-    """Fetch what changed in a shard since its full snapshot `base_file`, and put both together.
+    """Fetch what changed in a shard since its full snapshot `base_file`, keep what really did, and put both together.
 
     Nothing is made on the server. `base_file` is removed when it is not needed any more.
 
@@ -141,7 +142,9 @@ async def fetch_changes(
         NotFound, Unreachable, ServerFailed: the server has no such shard there, or did not do it.
         ConfigInvalid: not enough room.
     """
-    partial, whole = scratch / f"shard-{source.shard_id}.partial", scratch / f"shard-{source.shard_id}.snapshot"
+    streamed, partial, whole = (
+        scratch / f"shard-{source.shard_id}.{kind}" for kind in ("streamed", "partial", "snapshot")
+    )
     known = await asyncio.to_thread(base_manifest, base_file)
     moment = _Moment(source, patience.calm_s)
     while True:
@@ -151,7 +154,7 @@ async def fetch_changes(
             source.collection,
             source.shard_id,
             known,
-            partial,
+            streamed,
             patience.transfer,
             at_most=at_most,
             on_progress=on_progress,
@@ -160,9 +163,11 @@ async def fetch_changes(
             break
     if got is None:
         raise NothingChanged
-    facts = await asyncio.to_thread(inspect_partial, partial)
+    facts = await asyncio.to_thread(inspect_partial, streamed)
     require_same_history(base.numbers or {}, known, facts)
-    require_room(scratch, 2 * (base.size + got.size), f"the snapshot of {source}")
+    require_room(scratch, 2 * base.size + 3 * got.size, f"the snapshot of {source}")
+    slim = await asyncio.to_thread(slim_partial, base_file, streamed, facts, partial)
+    await asyncio.to_thread(streamed.unlink)
     merged = await asyncio.to_thread(merge_partial, base_file, partial, whole)
     await asyncio.to_thread(base_file.unlink)
     return FetchedShard(
@@ -172,8 +177,8 @@ async def fetch_changes(
         whole_size=merged.size,
         whole_sha256=merged.sha256,
         stored=partial,
-        stored_size=got.size,
-        stored_sha256=got.sha256,
+        stored_size=slim.size,
+        stored_sha256=slim.sha256,
         base=base,
     )
 

@@ -27,6 +27,7 @@ __all__ = [
     "PartialFacts",
     "SegmentManifest",
     "base_manifest",
+    "inside",
     "inspect_partial",
     "manifest_json",
     "merge_partial",
@@ -84,7 +85,7 @@ def base_manifest(full: Path) -> dict[str, SegmentManifest]:
     versions: dict[str, int] = {}
     files: dict[str, dict[str, int | None]] = {}
     for entry in walk_archive(full):
-        segment, name = _inside(entry.path)
+        segment, name = inside(entry.path)
         if segment is None:
             continue
         known = files.setdefault(segment, {})
@@ -155,7 +156,7 @@ def inspect_partial(partial: Path) -> PartialFacts:
     facts = PartialFacts()
     names: list[str] = []
     for entry in walk_archive(partial, names):
-        segment, name = _inside(entry.path)
+        segment, name = inside(entry.path)
         if segment is None:
             facts.top.add(str(entry.path))
         elif name == SEGMENT_MANIFEST:
@@ -222,7 +223,7 @@ def _require_fit(base: dict[str, SegmentManifest], facts: PartialFacts, full: Pa
 
 def _kept(entry: Entry, facts: PartialFacts) -> bool:
     """Say whether a file of the full snapshot is part of the result."""
-    segment, name = _inside(entry.path)
+    segment, name = inside(entry.path)
     if segment is None:
         top = str(entry.path)
         return top in _KEPT_WITHOUT_NEWER and top not in facts.top
@@ -235,7 +236,7 @@ def _kept(entry: Entry, facts: PartialFacts) -> bool:
 
 def _taken(entry: Entry) -> bool:
     """Say whether a file of the partial snapshot is part of the result. A server refuses an upload with manifests."""
-    return _inside(entry.path)[1] != SEGMENT_MANIFEST
+    return inside(entry.path)[1] != SEGMENT_MANIFEST
 
 
 def _copy(
@@ -246,7 +247,7 @@ def _copy(
     for entry in walk_archive(source):
         if not wanted(entry):
             continue
-        segment, name = _inside(entry.path)
+        segment, name = inside(entry.path)
         if segment is None and str(entry.path) == _LAST:
             last = _read(entry)
         elif entry.member.isdir():
@@ -259,7 +260,7 @@ def _copy(
     return last
 
 
-def _inside(path: PurePosixPath) -> tuple[str | None, str]:
+def inside(path: PurePosixPath) -> tuple[str | None, str]:
     """Return the segment and the file's name in it; no segment for what lies beside them."""
     parts = path.parts
     if len(parts) >= 2 and parts[0] == "segments":

@@ -19,6 +19,7 @@ from reanimate.vector.archive import inspect_archive
 from reanimate.vector.partial import base_manifest, inspect_partial, merge_partial
 from reanimate.vector.partial_transfers import TooLarge, fetch_partial_snapshot, partial_manifest
 from reanimate.vector.server import VectorServer
+from reanimate.vector.slimming import slim_partial
 from reanimate.vector.transfers import TransferLimits
 
 NewName = Callable[[], str]
@@ -100,6 +101,28 @@ async def test_merged__restores_every_change(
     shard = EdgeShard.load(str(tmp_path / "shard"))
     assert shard.count(CountRequest(exact=True)) == len(live)
     shard.close()
+
+
+async def test_slim__holds_only_what_differs(
+    client: httpx.AsyncClient, server: VectorServer, new_name: NewName, tmp_path: Path
+) -> None:
+    """One changed payload makes a server send vectors that nobody changed; without them all comes back the same."""
+    name = new_name()
+    path = await make_collection(client, name)
+    await upsert(client, path, dense_points(300))
+    full = await _snapshot(client, path, tmp_path / "full.snapshot")
+    body = {"payload": {"changed": True}, "points": [10]}
+    assert (await client.post(f"{path}/points/payload", params={"wait": "true"}, json=body)).status_code == 200
+    partial, slim, merged = (tmp_path / f"{kind}.snapshot" for kind in ("partial", "slim", "merged"))
+    assert await fetch_partial_snapshot(server, name, 0, base_manifest(full), partial, QUICK)
+    facts = inspect_partial(partial)
+    made = slim_partial(full, partial, facts, slim)
+    assert made.sha256 == hashlib.sha256(slim.read_bytes()).hexdigest()
+    kept = inspect_partial(slim)
+    assert kept.segments == facts.segments
+    assert kept.changed_files < facts.changed_files
+    merge_partial(full, slim, merged)
+    same_points(await _restored(client, new_name, merged), await all_points(client, path))
 
 
 async def test_merged__takes_another_partial(
