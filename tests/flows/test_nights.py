@@ -73,7 +73,7 @@ async def test_night__missed_and_caught_up_once(
     no_slots: None,
     tmp_path: Path,
 ) -> None:
-    """Down for a month: once, everything is backed up and copied; another run of the slot finds nothing to do."""
+    """Down for a month, then killed in the middle: everything is backed up and copied once, in one and the same run."""
     await filled(services, vectors, "night-a", "night-b")
     await had_before(services, "weekly", days_ago=30)
     cloud = RepositorySettings(name="cloud", url=(tmp_path / "cloud").as_uri())
@@ -83,12 +83,21 @@ async def test_night__missed_and_caught_up_once(
         found = await slot_of(services, "weekly")
         return found if found.owner != "long ago" and found.state != "running" else None
 
+    async def begun() -> Slot | None:
+        found = await slot_of(services, "weekly")
+        return found if found.state == "running" else None
+
+    changes = {
+        "REANIMATE_BACKUPS__REPOSITORIES": json.dumps([{"name": "cloud", "url": cloud.url}]),
+        "REANIMATE_VECTOR__OFFLINE": "false",
+    }
     with system_at(services, vector=at):
-        await start_responder(
-            REANIMATE_BACKUPS__REPOSITORIES=json.dumps([{"name": "cloud", "url": cloud.url}]),
-            REANIMATE_VECTOR__OFFLINE="false",
-        ).claiming()
+        responder = start_responder(**changes)
+        first = await until(begun, within_s=120)
+        responder.kill()
+        await start_responder(**changes).claiming()
         slot = await until(done, within_s=120)
+        assert slot.owner == first.owner
         ended = await prefect.ended(slot.owner)
         assert (ended["state_type"], ended["state_name"]) == ("COMPLETED", "Completed"), ended["state"]["message"]
         form, key = {"scope": "all", "schedule": "weekly"}, secrets.token_hex(4)
@@ -100,7 +109,7 @@ async def test_night__missed_and_caught_up_once(
     copies = open_repositories(Settings(home=services.settings.home, backups=BackupSettings(repositories=(cloud,))))
     there = {one.manifest.subject for one in copies["cloud"].catalog.published(Manifest)}
     assert {"night-a", "night-b", "record"} <= there
-    assert (slot.state, slot.attempts) == ("done", 1)
+    assert (slot.state, slot.attempts) == ("done", 2)
 
 
 async def test_catch_up__one_run_for_each_slot_that_nobody_had(
