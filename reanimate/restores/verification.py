@@ -19,7 +19,7 @@ __all__ = ["DEEP_UP_TO", "Check", "Depth", "Verification", "ids_of", "verify"]
 DEEP_UP_TO = 100_000
 """Up to this many points every id is read: a second or two. An incident must not wait for more."""
 
-_PAGE = 10_000
+_PAGE = 25_000
 
 _ANSWERING = ("green", "yellow")
 """Yellow still optimizes, and answers fully."""
