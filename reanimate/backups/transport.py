@@ -31,10 +31,14 @@ __all__ = [
 ]
 
 _PART_BYTES = 8 << 20
+_FILE_PART_BYTES = 1 << 20
+"""Of a file on this machine, which is written in pieces of any size."""
 _MOST_PARTS = 9_000
 """S3 takes ten thousand."""
 _PARTS_AT_ONCE = 3
-_RANGES_AT_ONCE = 3
+_RANGE_BYTES = 2 << 20
+_RANGES_AT_ONCE = 4
+"""Some are on their way, and every stage that a stream goes through holds a few more: together they are the memory."""
 _ATTEMPTS = 4
 _FIRST_WAIT_S = 0.2
 _NO_BULK: set[str] = set()
@@ -60,7 +64,8 @@ def put_stream(store: ObjectStore, key: str, chunks: Iterator[Chunk], at_most: i
             sent += len(chunk)
             yield chunk
 
-    part = max(_PART_BYTES, -(-at_most // _MOST_PARTS))
+    smallest = _FILE_PART_BYTES if isinstance(store, LocalStore) else _PART_BYTES
+    part = max(smallest, -(-at_most // _MOST_PARTS))
     stream = counted()
     try:
         first = _up_to(stream, part)
@@ -107,9 +112,9 @@ def object_ranges(store: ObjectStore, key: str, size: int) -> Generator[Chunk, N
         NotFound: there is no such object.
         Unreachable, Refused: the store could not be read.
     """
-    starts = range(0, size, _PART_BYTES)
+    starts = range(0, size, _RANGE_BYTES)
     return in_order(
-        (partial(_range, store, key, start, min(start + _PART_BYTES, size)) for start in starts), _RANGES_AT_ONCE
+        (partial(_range, store, key, start, min(start + _RANGE_BYTES, size)) for start in starts), _RANGES_AT_ONCE
     )
 
 
