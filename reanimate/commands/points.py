@@ -16,6 +16,8 @@ from reanimate.commands.output import JsonFlag, err, out, print_json, run
 from reanimate.config import load_settings
 from reanimate.errors import NotFound
 from reanimate.incidents.wording import count, duration, moment, size
+from reanimate.orchestrator.coming import next_backups
+from reanimate.orchestrator.launcher import Launcher
 from reanimate.protection.calendar import Day
 from reanimate.protection.overview import Overview, Protected, overview
 from reanimate.protection.points import RecoveryPoint, read_points
@@ -118,7 +120,11 @@ async def _overview(name: str | None) -> Overview:
     settings = load_settings()
     try:
         async with open_services(settings) as services:
-            return await overview(services.repositories, settings, services.sessions, now=utcnow(), only=name)
+            now = utcnow()
+            coming = await next_backups(Launcher(services.http, services.addresses.prefect_api, budget_s=1.0), now)
+            return await overview(
+                services.repositories, settings, services.sessions, now=now, next_at=coming, only=name
+            )
     except NotFound:  # never started here: repositories alone
         return await overview(open_repositories(settings), settings, None, now=utcnow(), only=name)
 

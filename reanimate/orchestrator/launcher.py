@@ -141,11 +141,26 @@ class Launcher:
             NotFound: the deployment is not there.
             Unreachable, ServerFailed: it cannot be known now.
         """
+        return {str(each["slug"]) for each in await self._active_schedules(deployment)}
+
+    async def active_crons(self, deployment: str) -> list[tuple[str, str, str]]:
+        """Return slug, cron line and time zone of the schedules of `deployment` that nobody has switched off.
+
+        Raises:
+            NotFound, Unreachable, ServerFailed: as `active_schedules`.
+        """
+        return [
+            (str(each["slug"]), each["schedule"]["cron"], each["schedule"].get("timezone") or "UTC")
+            for each in await self._active_schedules(deployment)
+            if "cron" in each["schedule"]
+        ]
+
+    async def _active_schedules(self, deployment: str) -> list[dict[str, Any]]:
         async with _within(self._budget_s, f"looking for the schedules of {deployment}"):
             found = await self._ask("GET", f"/deployments/name/{deployment}")
         if found.get("paused"):
-            return set()
-        return {str(each["slug"]) for each in found.get("schedules") or () if each.get("active")}
+            return []
+        return [each for each in found.get("schedules") or () if each.get("active")]
 
     async def read_run(self, run_id: str) -> Run:
         """Return a run as it stands.

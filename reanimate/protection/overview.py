@@ -21,7 +21,6 @@ from reanimate.db.tables import Backup, Proof
 from reanimate.incidents.wording import duration
 from reanimate.protection.calendar import WEEKS, Attempt, Day, Grid, calendar, grid
 from reanimate.protection.points import RecoveryPoint, read_points, thing_of
-from reanimate.protection.schedules import Schedule
 
 __all__ = ["Overview", "Protected", "Standing", "assemble", "objective_s", "overview"]
 
@@ -127,14 +126,17 @@ async def overview(
     sessions: async_sessionmaker[AsyncSession] | None,
     *,
     now: datetime,
-    schedules: Sequence[Schedule] = (),
+    next_at: Mapping[str, datetime] | None = None,
     only: str | None = None,
 ) -> Overview:
-    """Read repositories and record; `only` takes the things that answer to a name."""
+    """Read repositories and record; `only` takes the things that answer to a name.
+
+    `next_at` says by kind when the next scheduled backup is due.
+    """
     proofs_last = timedelta(days=settings.backups.proof_expires_days)
     points, unread = await read_points(repositories, proofs_last=proofs_last, now=now)
     tried = await _tried(sessions, now) if sessions is not None else None
-    whole = assemble(points, tried or {}, settings, now=now, schedules=schedules)
+    whole = assemble(points, tried or {}, settings, now=now, next_at=next_at)
     things = tuple(thing for thing in whole if only is None or _answers(thing, only))
     return Overview(now, things, unread, record=tried is not None, zone=settings.backups.timezone)
 
@@ -178,7 +180,7 @@ def assemble(
     settings: Settings,
     *,
     now: datetime,
-    schedules: Sequence[Schedule] = (),
+    next_at: Mapping[str, datetime] | None = None,
 ) -> tuple[Protected, ...]:
     """Arrange recovery points, newest first, and attempts by what they are of, as it stands at `now`."""
     by_thing: dict[Thing, list[RecoveryPoint]] = {thing: [] for thing in _named(settings)}
@@ -195,7 +197,7 @@ def assemble(
             calendar(_attempts(some, tried.get(thing, ())), now=now, zone=zone),
             settings,
             now,
-            schedules,
+            (next_at or {}).get(thing[0]),
         )
         for thing, some in sorted(by_thing.items())
         # A name of the settings may be an alias of something that has backups under its own name.
@@ -234,7 +236,7 @@ def _protected(
     days: tuple[Day, ...],
     settings: Settings,
     now: datetime,
-    schedules: Sequence[Schedule],
+    next_at: datetime | None,
 ) -> Protected:
     usable = [point for point in points if point.usable]
     newest = usable[0] if usable else None
@@ -253,7 +255,7 @@ def _protected(
         late=objective is not None and (age_s is None or age_s > objective),
         size_bytes=full[0].size_bytes if full else None,
         growth_per_day=_growth(full, now),
-        next_at=min((schedule.slot_after(now) for schedule in schedules), default=None),
+        next_at=next_at,
     )
 
 

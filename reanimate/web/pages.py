@@ -22,6 +22,8 @@ from reanimate.incidents import wording
 from reanimate.incidents.facts import gather
 from reanimate.incidents.postmortem import render as render_postmortem
 from reanimate.incidents.views import incident_list, incident_view
+from reanimate.orchestrator.coming import next_backups
+from reanimate.orchestrator.launcher import Launcher
 from reanimate.protection.overview import Overview, overview
 from reanimate.web.documents import render_document
 
@@ -172,4 +174,6 @@ async def backups_json(request: Request) -> Response:
 
 async def _overview(request: Request) -> Overview:
     services = _services(request)
-    return await overview(services.repositories, services.settings, services.sessions, now=utcnow())
+    now = utcnow()
+    coming = await next_backups(Launcher(services.http, services.addresses.prefect_api, budget_s=1.0), now)
+    return await overview(services.repositories, services.settings, services.sessions, now=now, next_at=coming)

@@ -5,6 +5,7 @@ import json
 import secrets
 import sys
 from collections.abc import Awaitable, Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from reanimate.clock import utcnow
 from reanimate.config import Settings
 from reanimate.errors import NotFound, Refused, Unreachable
 from reanimate.incidents import record
+from reanimate.orchestrator.coming import next_backups
 from reanimate.orchestrator.launcher import Launcher, RunState, RunType
 from reanimate.vector.server import VectorServer
 
@@ -36,6 +38,19 @@ async def test_provision__deploys_again_what_the_server_has_lost(
     await prefect.ask("DELETE", f"/deployments/{lost['id']}")
     assert await provision(settings, services.addresses)
     assert (await prefect.ask("GET", "/deployments/name/respond/incident"))["id"] != lost["id"]
+
+
+async def test_coming__the_next_backup_of_each_kind(services: Services, deployed: object) -> None:
+    """As the schedules say that are really there: at night, or on Sundays an hour later; configuration all the time."""
+    launcher, now = Launcher(services.http, services.addresses.prefect_api), utcnow()
+    coming = await next_backups(launcher, now)
+    assert {kind: (due.minute, due > now) for kind, due in coming.items() if kind != "config"} == {
+        "vector": (0, True),
+        "postgres": (0, True),
+    }
+    assert coming["vector"].hour in (2, 3)
+    assert coming["config"] - now <= timedelta(minutes=5)
+    assert await next_backups(Launcher(services.http, "http://127.0.0.1:9/api"), now) == {}
 
 
 @pytest.mark.parametrize("deployment", deployments(), ids=lambda deployment: deployment.entrypoint)

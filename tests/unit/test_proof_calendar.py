@@ -10,7 +10,6 @@ from reanimate.config import Settings
 from reanimate.protection.calendar import Attempt, calendar, grid
 from reanimate.protection.overview import assemble, objective_s
 from reanimate.protection.points import RecoveryPoint
-from reanimate.protection.schedules import Schedule
 
 NOW = datetime(2026, 11, 26, 9, 30, tzinfo=UTC)  # a Thursday
 MONDAY = date(2026, 11, 23)
@@ -136,9 +135,10 @@ def test_assemble__record_and_repositories_are_joined() -> None:
 
 
 def test_assemble__next_run() -> None:
-    schedules = [Schedule("nightly", "0 2 * * *", "Europe/Berlin"), Schedule("weekly", "0 3 * * 0", "Europe/Berlin")]
-    (kb,) = assemble([point(1)], {}, settings(), now=NOW, schedules=schedules)
-    assert kb.next_at == datetime(2026, 11, 27, 1, 0, tzinfo=UTC)
+    """Each kind has schedules of its own."""
+    due = {"vector": NOW + timedelta(minutes=5), "postgres": NOW + timedelta(hours=16)}
+    things = assemble([point(1), point(1, kind="config")], {}, settings(), now=NOW, next_at=due)
+    assert [thing.next_at for thing in things] == [None, due["vector"]]
 
 
 def test_objective__by_kind() -> None:
