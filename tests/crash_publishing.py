@@ -24,9 +24,9 @@ from reanimate.backups.keyring import Keyring
 from reanimate.backups.manifest import ShardPart
 from reanimate.backups.memory import Memory
 from reanimate.backups.stored_parts import store_part
-from reanimate.backups.stores import open_url
 from reanimate.backups.unfinished import Unfinished
 from reanimate.clock import utcnow
+from reanimate.storage.stores import open_url
 
 FIRST, SECOND = "20261123T013000Z-kb-0001", "20261123T023000Z-kb-0002"
 _OURS = str(Path(reanimate.__file__).parent)

@@ -23,15 +23,15 @@ from typing import Any, TypeAlias, TypeVar, cast
 import obstore
 from obstore.exceptions import BaseError
 
-from reanimate.backups.blobs import ObjectStore, create_object
 from reanimate.backups.keyring import Keyring
 from reanimate.backups.manifest import Link, Manifest, VectorManifest
 from reanimate.backups.marks import Mark, newest, parse_mark
 from reanimate.backups.memory import Memory
 from reanimate.backups.published import DamagedBackup, Listing, Published, doubted, seen_of
 from reanimate.backups.signature import open_signed, sign
-from reanimate.backups.transport import told
 from reanimate.errors import ConfigInvalid, Damaged, NotFound
+from reanimate.storage.blobs import ObjectStore, create_object
+from reanimate.storage.transport import told
 
 __all__ = [
     "MANIFEST",

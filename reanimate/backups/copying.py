@@ -14,16 +14,16 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import PurePosixPath
 
-from reanimate.backups.belts import Chunk, Stop, Stopped, ahead, run_stoppable
-from reanimate.backups.blobs import create_object, read_object, remove_objects
 from reanimate.backups.catalog import MANIFEST, ROOTS, Catalog
 from reanimate.backups.manifest import Manifest, Part
 from reanimate.backups.marks import Mark
 from reanimate.backups.published import Published
-from reanimate.backups.transport import hash_object, object_ranges, object_size, put_stream, sweep_staging
 from reanimate.backups.use import in_use
 from reanimate.clock import utcnow
 from reanimate.errors import Damaged, NotFound, ReanimateError, Refused
+from reanimate.storage.belts import Chunk, Stop, Stopped, ahead, run_stoppable
+from reanimate.storage.blobs import create_object, read_object, remove_objects
+from reanimate.storage.transport import hash_object, object_ranges, object_size, put_stream, sweep_staging
 
 __all__ = ["ABANDONED_AFTER", "Copied", "copy_backup", "sweep_copies", "to_copy"]
 

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import PurePosixPath
 
-from reanimate.backups.blobs import remove_objects
 from reanimate.backups.catalog import MANIFEST, Catalog
 from reanimate.backups.marks import Mark, newest, parse_mark, read_mark, remove_mark, write_mark
 from reanimate.backups.use import is_in_use
 from reanimate.errors import Busy, Damaged, NotFound
+from reanimate.storage.blobs import remove_objects
 
 __all__ = ["Deletion", "deletion_of", "mark_deleted", "marks_among", "remains", "remove", "take_back"]
 

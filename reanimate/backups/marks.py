@@ -13,9 +13,9 @@ from datetime import UTC, datetime
 from pathlib import PurePosixPath
 from typing import Any, Literal, get_args
 
-from reanimate.backups.blobs import ObjectStore, create_object, read_object, remove_objects
 from reanimate.backups.keyring import Keyring
 from reanimate.backups.signature import open_signed, sign
+from reanimate.storage.blobs import ObjectStore, create_object, read_object, remove_objects
 
 __all__ = ["Mark", "What", "newest", "parse_mark", "read_mark", "remove_mark", "write_mark"]
 

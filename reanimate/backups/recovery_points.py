@@ -17,12 +17,12 @@ import obstore
 from obstore.exceptions import BaseError
 from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 
-from reanimate.backups.blobs import create_object, read_object
 from reanimate.backups.catalog import Catalog
 from reanimate.backups.manifest import Kind, Manifest
 from reanimate.backups.published import Published
 from reanimate.backups.signature import open_signed, sign
 from reanimate.errors import Damaged, NotFound, Unreachable
+from reanimate.storage.blobs import create_object, read_object
 
 __all__ = [
     "DamagedPoint",

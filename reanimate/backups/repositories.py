@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from reanimate.backups.catalog import Catalog
 from reanimate.backups.keyring import Keyring
 from reanimate.backups.memory import Memory
-from reanimate.backups.stores import open_url, shown_url
 from reanimate.config import RepositorySettings, Settings
 from reanimate.errors import NotFound
+from reanimate.storage.stores import open_url, shown_url
 
 __all__ = ["Repository", "named", "open_repositories"]
 

@@ -7,13 +7,13 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import PurePosixPath
 
-from reanimate.backups.belts import Stop, Stopped, run_stoppable
 from reanimate.backups.catalog import Catalog
 from reanimate.backups.manifest import Manifest
 from reanimate.backups.marks import newest, parse_mark, remove_mark, write_mark
 from reanimate.backups.published import Published
-from reanimate.backups.transport import hash_object, object_size
 from reanimate.errors import Damaged, NotFound
+from reanimate.storage.belts import Stop, Stopped, run_stoppable
+from reanimate.storage.transport import hash_object, object_size
 
 __all__ = [
     "DAYS",

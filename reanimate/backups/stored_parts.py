@@ -9,8 +9,8 @@ from pyrage import ssh, x25519
 from reanimate.backups.catalog import Catalog
 from reanimate.backups.keyring import Keyring
 from reanimate.backups.manifest import Part
-from reanimate.backups.packing import Identity, Kind, Packed, Recipient, fetch_packed, store_packed
 from reanimate.errors import ConfigInvalid
+from reanimate.storage.packing import Identity, Kind, Packed, Recipient, fetch_packed, store_packed
 
 __all__ = ["fetch_part", "identities_of", "recipients_of", "store_part"]
 

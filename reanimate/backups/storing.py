@@ -6,12 +6,12 @@ from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
-from reanimate.backups.blobs import remove_objects
 from reanimate.backups.catalog import Catalog
 from reanimate.backups.fetching import FetchedShard
 from reanimate.backups.manifest import ShardPart, Whole
 from reanimate.backups.stored_parts import store_part
 from reanimate.errors import Damaged, ReanimateError
+from reanimate.storage.blobs import remove_objects
 
 __all__ = ["removed_beside", "stored_beside"]
 

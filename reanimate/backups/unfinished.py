@@ -12,11 +12,11 @@ from typing import Any
 import obstore
 from obstore.exceptions import BaseError
 
-from reanimate.backups.blobs import ObjectStore, read_object, remove_objects
 from reanimate.backups.catalog import MANIFEST, Catalog, backup_prefix
-from reanimate.backups.transport import sweep_staging
 from reanimate.clock import utcnow
 from reanimate.errors import NotFound, ReanimateError, Unreachable
+from reanimate.storage.blobs import ObjectStore, read_object, remove_objects
+from reanimate.storage.transport import sweep_staging
 from reanimate.vector.server import VectorServer
 from reanimate.vector.snapshots import delete_shard_snapshot, list_shard_snapshots
 

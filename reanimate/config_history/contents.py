@@ -11,13 +11,13 @@ from datetime import datetime, timedelta
 import obstore
 from obstore.exceptions import BaseError
 
-from reanimate.backups.blobs import remove_objects
 from reanimate.backups.catalog import Catalog, backup_prefix
 from reanimate.backups.manifest import Part
 from reanimate.backups.scratch import scratch_folder
 from reanimate.backups.stored_parts import fetch_part, store_part
 from reanimate.config_history.versions import ConfigManifest
 from reanimate.errors import NotFound, Unreachable
+from reanimate.storage.blobs import remove_objects
 
 __all__ = ["Contents", "part_of"]
 

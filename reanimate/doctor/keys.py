@@ -11,15 +11,15 @@ import obstore
 import pyrage
 from obstore.exceptions import BaseError
 
-from reanimate.backups.encryption import HEADER_BYTES, Identity, Recipient, Sealed, can_open
 from reanimate.backups.keyring import Keyring, signing_key_file
 from reanimate.backups.manifest import Manifest, Part
 from reanimate.backups.repositories import Repository
 from reanimate.backups.stored_parts import identities_of, recipients_of
-from reanimate.backups.transport import told
 from reanimate.config import BackupSettings, Settings
 from reanimate.doctor.finding import Finding, fail, ok, warn
 from reanimate.errors import ConfigInvalid
+from reanimate.storage.encryption import HEADER_BYTES, Identity, Recipient, Sealed, can_open
+from reanimate.storage.transport import told
 
 __all__ = ["encryption_findings", "sealed_finding", "signing_findings"]
 

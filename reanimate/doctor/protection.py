@@ -5,8 +5,6 @@ import secrets
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 
-from reanimate.backups.blobs import create_object, read_object, remove_objects
-from reanimate.backups.object_lock import lock_of
 from reanimate.backups.published import Listing
 from reanimate.backups.repositories import Repository, open_repositories
 from reanimate.clock import utcnow
@@ -14,6 +12,8 @@ from reanimate.config import Settings
 from reanimate.doctor.finding import Finding, fail, ok, warn
 from reanimate.doctor.keys import encryption_findings, sealed_finding, signing_findings
 from reanimate.errors import ReanimateError
+from reanimate.storage.blobs import create_object, read_object, remove_objects
+from reanimate.storage.object_lock import lock_of
 
 __all__ = ["arrangement_findings", "backup_finding", "store_findings"]
 

@@ -11,7 +11,6 @@ from obstore.exceptions import BaseError
 from pydantic import TypeAdapter, ValidationError
 
 from reanimate import __version__
-from reanimate.backups.blobs import ObjectStore, read_object, remove_objects
 from reanimate.backups.catalog import MANIFEST, Catalog, Published, backup_prefix, new_backup_id
 from reanimate.backups.manifest import Part, Server
 from reanimate.backups.scratch import scratch_folder
@@ -24,6 +23,7 @@ from reanimate.dumps.login import Login
 from reanimate.dumps.manifest import DUMP, SETTINGS, PostgresManifest
 from reanimate.dumps.programs import Programs
 from reanimate.errors import Damaged, ReanimateError, Unreachable
+from reanimate.storage.blobs import ObjectStore, read_object, remove_objects
 
 __all__ = ["ROOT", "sweep_unfinished", "take_dump", "with_settings"]
 

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import PurePosixPath
 
-from reanimate.backups.blobs import create_object, read_object
 from reanimate.backups.catalog import Catalog, Published
 from reanimate.backups.deletion import mark_deleted, marks_among, take_back
 from reanimate.backups.manifest import Manifest
 from reanimate.backups.marks import Mark, What, remove_mark, write_mark
 from reanimate.backups.repositories import Repository
 from reanimate.errors import NotFound, Refused
+from reanimate.storage.blobs import create_object, read_object
 
 __all__ = ["by_hand", "carry_marks", "delete", "mark", "take_mark_back", "undelete"]
 

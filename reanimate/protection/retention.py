@@ -13,12 +13,12 @@ from reanimate.backups.catalog import MANIFEST, ROOTS, Catalog, DamagedBackup, P
 from reanimate.backups.deletion import Deletion, deletion_of, mark_deleted, marks_among, remains, remove, take_back
 from reanimate.backups.manifest import Manifest
 from reanimate.backups.marks import Mark
-from reanimate.backups.object_lock import lock_of
 from reanimate.backups.repositories import Repository, named
 from reanimate.backups.retention import Policy, Stored, Verdict, judge_retention
 from reanimate.backups.use import is_in_use
 from reanimate.errors import Busy, ReanimateError, Refused
 from reanimate.protection.keeping import carry_marks
+from reanimate.storage.object_lock import lock_of
 
 __all__ = ["RULE", "Action", "Outcome", "retain", "retain_everywhere"]
 

@@ -8,11 +8,11 @@ import pytest
 from flow_system import Prefect, Responder
 
 from reanimate.backups.backup import take_backup
-from reanimate.backups.blobs import remove_objects
 from reanimate.backups.manifest import VectorManifest
 from reanimate.bootstrap import Services
 from reanimate.orchestrator.launcher import Launcher
 from reanimate.proofs.own_server import own_server
+from reanimate.storage.blobs import remove_objects
 
 
 @pytest.fixture

@@ -15,7 +15,6 @@ from object_stores import StoreAt, make_bucket, ministack
 from pyrage import x25519
 from stored_backups import publish_small
 
-from reanimate.backups.blobs import create_object, read_object, remove_objects
 from reanimate.backups.catalog import Catalog
 from reanimate.backups.copying import ABANDONED_AFTER, copy_backup, sweep_copies, to_copy
 from reanimate.backups.keyring import Keyring
@@ -23,10 +22,11 @@ from reanimate.backups.manifest import Manifest, VectorManifest
 from reanimate.backups.marks import write_mark
 from reanimate.backups.repositories import Repository
 from reanimate.backups.stored_parts import fetch_part
-from reanimate.backups.stores import open_url
 from reanimate.config import RepositorySettings
 from reanimate.errors import Damaged, InputInvalid, NotFound, Refused
 from reanimate.protection.copies import copy_backups
+from reanimate.storage.blobs import create_object, read_object, remove_objects
+from reanimate.storage.stores import open_url
 
 KEYS = Keyring.ephemeral()
 BULK = np.random.default_rng(11).bytes(9 << 20)

@@ -32,12 +32,12 @@ from reanimate.backups.liveness import count_warnings, point_warnings
 from reanimate.backups.manifest import Embedding, ShardPart, VectorManifest
 from reanimate.backups.materialise import materialise
 from reanimate.backups.memory import Memory
-from reanimate.backups.packing import Packed, store_packed
 from reanimate.backups.parts import check_part
 from reanimate.backups.published import Published
 from reanimate.errors import Damaged, NotFound, Refused
 from reanimate.restores.candidates import Copy, Rules, Wish
 from reanimate.restores.plan import Sight, plan_restore
+from reanimate.storage.packing import Packed, store_packed
 from reanimate.vector.archive import ArchiveDamaged, inspect_archive
 from reanimate.vector.server import ServerIdentity
 

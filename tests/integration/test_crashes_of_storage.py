@@ -66,8 +66,8 @@ MEMORY = """
 import asyncio, re, sys
 from pathlib import Path
 from pyrage import x25519
-from reanimate.backups.packing import fetch_packed, store_packed
-from reanimate.backups.stores import open_url
+from reanimate.storage.packing import fetch_packed, store_packed
+from reanimate.storage.stores import open_url
 
 async def there_and_back(file, home):
     store, owner = open_url((home / "blobs").as_uri()), x25519.Identity.generate()

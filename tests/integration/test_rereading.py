@@ -19,7 +19,6 @@ from reanimate.backups.manifest import Manifest
 from reanimate.backups.marks import Mark, parse_mark
 from reanimate.backups.repositories import Repository, open_repositories
 from reanimate.backups.rereading import choose_share, stored_parts
-from reanimate.backups.stores import open_url
 from reanimate.cli import app
 from reanimate.clock import utcnow
 from reanimate.config import RepositorySettings, Settings
@@ -27,6 +26,7 @@ from reanimate.db.engine import engine_for, sessions_of
 from reanimate.db.tables import PartRead
 from reanimate.errors import NotFound
 from reanimate.protection.rereading import reread
+from reanimate.storage.stores import open_url
 
 
 @pytest.fixture

@@ -17,17 +17,17 @@ from pyrage import x25519
 from qdrant_servers import CleanServer, fill
 
 from reanimate.backups.backup import take_backup
-from reanimate.backups.belts import Chunk
-from reanimate.backups.blobs import create_object, read_object, remove_objects
 from reanimate.backups.catalog import Catalog
 from reanimate.backups.keyring import Keyring
-from reanimate.backups.object_lock import lock_of
-from reanimate.backups.packing import fetch_packed, store_packed
-from reanimate.backups.stores import open_url
-from reanimate.backups.transport import hash_object, object_ranges, object_size, put_stream
 from reanimate.clock import utcnow
 from reanimate.errors import ConfigInvalid, Damaged, NotFound, Refused, Unreachable
 from reanimate.restores.restore import new_collection_name, restore, verify
+from reanimate.storage.belts import Chunk
+from reanimate.storage.blobs import create_object, read_object, remove_objects
+from reanimate.storage.object_lock import lock_of
+from reanimate.storage.packing import fetch_packed, store_packed
+from reanimate.storage.stores import open_url
+from reanimate.storage.transport import hash_object, object_ranges, object_size, put_stream
 
 PART = 8 << 20
 

@@ -16,12 +16,12 @@ import zstandard
 from obstore.store import LocalStore
 from pyrage import x25519
 
-from reanimate.backups import packing
-from reanimate.backups.belts import Chunk, ahead, in_order
-from reanimate.backups.compression import Kind, choose_level, sample
-from reanimate.backups.encryption import Sealed, can_open, is_encrypted
-from reanimate.backups.packing import Packed, fetch_packed, store_packed
 from reanimate.errors import ConfigInvalid, Damaged, NotFound
+from reanimate.storage import packing
+from reanimate.storage.belts import Chunk, ahead, in_order
+from reanimate.storage.compression import Kind, choose_level, sample
+from reanimate.storage.encryption import Sealed, can_open, is_encrypted
+from reanimate.storage.packing import Packed, fetch_packed, store_packed
 
 KEY = "backups/kb/one/shard-0.snapshot"
 FULL = Path("/dev/full")

@@ -15,11 +15,11 @@ from pathlib import Path
 import zstandard
 from obstore.store import ObjectStore
 
-from reanimate.backups.belts import Chunk, Stop, Stopped, ahead, run_stoppable
-from reanimate.backups.compression import Kind, choose_level, compressed, decompressed, sample
-from reanimate.backups.encryption import Identity, Recipient, Sealed, decrypted, encrypted
-from reanimate.backups.transport import hash_object, object_ranges, object_size, put_stream
 from reanimate.errors import ConfigInvalid, Damaged
+from reanimate.storage.belts import Chunk, Stop, Stopped, ahead, run_stoppable
+from reanimate.storage.compression import Kind, choose_level, compressed, decompressed, sample
+from reanimate.storage.encryption import Identity, Recipient, Sealed, decrypted, encrypted
+from reanimate.storage.transport import hash_object, object_ranges, object_size, put_stream
 
 __all__ = ["Identity", "Kind", "Packed", "Progress", "Recipient", "fetch_packed", "store_packed"]
 

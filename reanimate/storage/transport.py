@@ -16,8 +16,8 @@ import obstore
 from obstore.exceptions import BaseError, PermissionDeniedError, UnauthenticatedError
 from obstore.store import LocalStore, ObjectStore, S3Store
 
-from reanimate.backups.belts import Chunk, ahead, in_order
 from reanimate.errors import ConfigInvalid, Damaged, NotFound, ReanimateError, Refused, Unreachable
+from reanimate.storage.belts import Chunk, ahead, in_order
 
 __all__ = [
     "delete_object",

@@ -12,8 +12,8 @@ import obstore
 from obstore.exceptions import BaseError
 from obstore.store import ObjectStore, S3Store
 
-from reanimate.backups.transport import told
 from reanimate.errors import NotFound, Unreachable
+from reanimate.storage.transport import told
 
 __all__ = ["ObjectLock", "lock_of"]
 

@@ -6,8 +6,8 @@ import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError
 from obstore.store import ObjectStore
 
-from reanimate.backups.transport import delete_object, sync_object, told
 from reanimate.errors import NotFound, ReanimateError, Refused, Unreachable
+from reanimate.storage.transport import delete_object, sync_object, told
 
 __all__ = ["ObjectStore", "create_object", "read_object", "remove_objects"]
 

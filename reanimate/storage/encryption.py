@@ -8,7 +8,7 @@ from typing import TypeAlias
 import pyrage
 from pyrage import ssh, x25519
 
-from reanimate.backups.belts import Chunk, ChunkReader, Stopped, Write, beside
+from reanimate.storage.belts import Chunk, ChunkReader, Stopped, Write, beside
 
 __all__ = ["HEADER_BYTES", "Identity", "Recipient", "Sealed", "can_open", "decrypted", "encrypted", "is_encrypted"]
 

@@ -8,7 +8,7 @@ from typing import IO, Literal, cast
 
 import zstandard
 
-from reanimate.backups.belts import Chunk, ChunkReader
+from reanimate.storage.belts import Chunk, ChunkReader
 
 __all__ = ["Kind", "choose_level", "compressed", "decompressed", "sample"]
 
