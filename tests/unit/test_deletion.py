@@ -179,11 +179,12 @@ async def test_in_use__renews_its_mark_and_takes_it_away(repository: Repository)
     def marks() -> list[str]:
         return [key for key in files(repository) if "/used-" in key]
 
-    async with in_use(repository.catalog, partial.manifest, "a proof", renew_s=0.05):
+    async with in_use(repository.catalog, partial.manifest, "a proof", renew_s=0.2):
         first = marks()
         assert {key.split("/")[2] for key in first} == {"full", "partial"}
-        for _ in range(500):
-            if not set(marks()) & set(first) and len(marks()) == 2:
+        for _ in range(1000):
+            now = marks()
+            if not set(now) & set(first) and {key.split("/")[2] for key in now} == {"full", "partial"}:
                 break
             await asyncio.sleep(0.02)
         else:
