@@ -1,5 +1,6 @@
 """Take a backup: fetch every shard, check, read back, store, publish; only then remove it from the servers."""
 
+import asyncio
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -140,8 +141,9 @@ class _Taking:
         async with scratch_folder(catalog.scratch, "backup") as scratch, facts_reader() as reader:
             if not changes_only:
                 await require_room_for(source, catalog, scratch)
-            witness = await Witness.before(source)
-            before, exact = await count_points(source.server, source.collection)
+            witness, (before, exact) = await asyncio.gather(
+                Witness.before(source), count_points(source.server, source.collection)
+            )
             brought = await bring(source, catalog, scratch, journal, self.options, self.progress, changes_only)
             after, _ = await count_points(source.server, source.collection)
             self.progress("check", 0, 1)
