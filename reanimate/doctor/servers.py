@@ -12,6 +12,7 @@ from reanimate.config import VectorTarget
 from reanimate.doctor.finding import Finding, clock_finding, fail, ok, warn
 from reanimate.errors import ReanimateError, Refused
 from reanimate.vector.held import held_copies
+from reanimate.vector.peers import find_peers
 from reanimate.vector.server import VectorServer
 
 __all__ = ["prefect_findings", "target_findings"]
@@ -45,7 +46,8 @@ async def prefect_findings(api: str, http: httpx.AsyncClient) -> AsyncIterator[F
 async def target_findings(target: VectorTarget, url: str, http: httpx.AsyncClient) -> AsyncIterator[Finding]:
     """Yield findings about one vector target: reachable, version, whether our key may read and manage, clock."""
     about = f"vector {target.name}"
-    server = VectorServer(target.name, url, target.api_key.get_secret_value() if target.api_key else None, http)
+    key = target.api_key.get_secret_value() if target.api_key else None
+    server = VectorServer(target.name, url, key, http, target.peers)
     try:
         identity = await server.version()
     except ReanimateError as error:
@@ -59,12 +61,31 @@ async def target_findings(target: VectorTarget, url: str, http: httpx.AsyncClien
         yield await _copies(about, server)
     else:
         yield await _rights(about, server)
+        if (peers := await _peers(about, server)) is not None:
+            yield peers
     try:
         skew = _skew(await http.get(f"{url}/healthz"))
     except httpx.HTTPError:
         skew = None  # that it is reachable was said above
     if skew is not None:
         yield clock_finding(f"target {target.name}", skew)
+
+
+async def _peers(about: str, server: VectorServer) -> Finding | None:
+    """Say whether every peer of a cluster can be reached by its own URL; nothing of a single server."""
+    about = f"{about} peers"
+    try:
+        peers = await find_peers(server)
+    except ReanimateError as error:
+        return fail(about, str(error), "see `peers` of this target: each peer's own URL, never a balancer's")
+    if not peers.distributed:
+        return None
+    if peers.silent:
+        return warn(about, f"no answer at {', '.join(peers.silent)}", "see whether these peers run")
+    if peers.without_url:
+        missing = ", ".join(peers.named(peer) for peer in peers.without_url)
+        return warn(about, f"no URL leads to {missing}", "shards that only they hold cannot be backed up: set `peers`")
+    return ok(about, f"{len(peers.servers)} peers, each at its own URL")
 
 
 async def _rights(about: str, server: VectorServer) -> Finding:

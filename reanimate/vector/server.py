@@ -18,7 +18,7 @@ from reanimate.errors import (
     Unreachable,
 )
 
-__all__ = ["Json", "ServerIdentity", "ShardPlace", "VectorServer"]
+__all__ = ["Json", "ServerIdentity", "VectorServer"]
 
 Json = dict[str, Any]
 
@@ -35,15 +35,6 @@ class ServerIdentity:
 
     title: str
     version: str
-
-
-@dataclass(frozen=True)
-class ShardPlace:
-    """One shard as the server sees it. `local` is False when only another peer of a cluster holds it."""
-
-    shard_id: int
-    local: bool
-    shard_key: str | int | None = None
 
 
 class VectorServer:
@@ -152,20 +143,6 @@ class VectorServer:
             timeout_s=WRITE_TIMEOUT_S,
         )
         return int(result["count"])
-
-    async def shards(self, name: str) -> list[ShardPlace]:
-        """Return every shard of the collection, once each, in order of id."""
-        result = await self._call("GET", self.path(name, "cluster"), doing=f"listing the shards of {name!r}")
-        places: dict[int, ShardPlace] = {}
-        for row in result.get("remote_shards") or []:
-            places[row["shard_id"]] = ShardPlace(row["shard_id"], False, row.get("shard_key"))
-        for row in result.get("local_shards") or []:
-            places[row["shard_id"]] = ShardPlace(row["shard_id"], True, row.get("shard_key"))
-        return [places[shard_id] for shard_id in sorted(places)]
-
-    async def shard_ids(self, name: str) -> list[int]:
-        """Return the ids of the shards that this server itself holds."""
-        return [place.shard_id for place in await self.shards(name) if place.local]
 
     async def create_collection(self, name: str, body: Json) -> None:
         """Create it from the body of `PUT /collections/{name}`.

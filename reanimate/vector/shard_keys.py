@@ -1,9 +1,8 @@
 """Custom shard keys of a collection: created before anything is uploaded, else a restore puts 0 points into it."""
 
-from reanimate.vector.layout import ShardKey
 from reanimate.vector.server import Json, VectorServer
 
-__all__ = ["create_shard_key", "shard_keys"]
+__all__ = ["create_shard_key"]
 
 
 async def create_shard_key(server: VectorServer, collection: str, body: Json) -> None:
@@ -16,10 +15,3 @@ async def create_shard_key(server: VectorServer, collection: str, body: Json) ->
     path = server.path(collection, "shards")
     answer = await server.request("PUT", path, doing=doing, timeout_s=60.0, params={"timeout": "50"}, json=body)
     server.result(answer, doing)
-
-
-async def shard_keys(server: VectorServer, collection: str) -> list[ShardKey]:
-    """Return the custom shard keys of a collection, in no particular order."""
-    doing = f"listing the shard keys of {collection!r}"
-    answer = await server.request("GET", server.path(collection, "shards"), doing=doing, timeout_s=10.0)
-    return [row["key"] for row in server.result(answer, doing)["shard_keys"] or []]

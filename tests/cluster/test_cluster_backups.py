@@ -13,6 +13,8 @@ from reanimate.backups.backup import BackupOptions, take_backup
 from reanimate.backups.catalog import Catalog
 from reanimate.backups.manifest import VectorManifest
 from reanimate.clock import utcnow
+from reanimate.config import VectorTarget
+from reanimate.doctor.servers import target_findings
 from reanimate.errors import Refused, ServerFailed
 from reanimate.restores.restore import new_collection_name, restore
 from reanimate.restores.verification import verify
@@ -179,6 +181,17 @@ async def test_a_peer_that_does_not_answer__is_waited_for_and_told(
         await wait_until_active(with_silent, name, timeout_s=0.5)
     other = (await survey(cluster, name)).of(0)[1]
     assert choose_replicas(await survey(with_silent, name), {0: other.peer_id})[0].peer_id == other.peer_id
+
+
+async def test_doctor__knows_peers_without_a_url(http: httpx.AsyncClient) -> None:
+    """A cluster whose peers are not all set is found by the doctor, before a backup is refused over it."""
+    key = os.environ.get("QDRANT_API_KEY")
+    for urls, level, words in ((URLS, "ok", f"{len(URLS)} peers"), (URLS[:1], "warn", "no URL leads to peer")):
+        target = VectorTarget.model_validate(
+            {"name": "cluster", "role": "primary", "url": URLS[0], "peers": urls, "api_key": key}
+        )
+        (found,) = [one async for one in target_findings(target, URLS[0], http) if one.about.endswith(" peers")]
+        assert (found.level, words in found.found) == (level, True), found
 
 
 async def test_writes_during_a_backup__lose_nothing(cluster: VectorServer, catalog: Catalog, prefix: str) -> None:

@@ -16,6 +16,7 @@ from reanimate.backups.manifest import GoldenHit, GoldenQuery, LiveCounts, Senti
 from reanimate.backups.probe import probe_data
 from reanimate.clock import utcnow
 from reanimate.errors import Damaged, NotFound, Refused, ServerFailed, Unreachable
+from reanimate.vector.layout import survey
 from reanimate.vector.probes import probe_liveness
 from reanimate.vector.server import VectorServer
 from reanimate.vector.snapshots import (
@@ -37,7 +38,7 @@ async def test_collection__made_described_and_deleted(primary: CleanServer) -> N
     assert alias not in await server.collections()
     assert (await server.aliases())[alias] == name
     assert await server.exact_count(alias) == 30
-    assert await server.shard_ids(name) == [0]
+    assert (await survey(server, name)).shard_ids == [0]
     assert (await server.info(alias))["payload_schema"]["year"]["data_type"] == "integer"
     assert [point["id"] for point in await server.retrieve(alias, [1, 2, 999])] == [1, 2]
     page = await server.scroll(name, limit=10)
