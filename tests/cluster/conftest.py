@@ -3,9 +3,12 @@
 Without it nothing here is collected: there is no stand-in for a cluster. QDRANT_API_KEY is its key.
 """
 
+import asyncio
 import os
 import secrets
-from collections.abc import AsyncIterator
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
@@ -13,6 +16,7 @@ import pytest
 from obstore.store import LocalStore
 
 from reanimate.backups.catalog import Catalog
+from reanimate.errors import Unreachable
 from reanimate.vector.server import VectorServer
 
 URLS = [url.strip().rstrip("/") for url in os.environ.get("QDRANT_CLUSTER_URLS", "").split(",") if url.strip()]
@@ -44,6 +48,28 @@ async def prefix(cluster: VectorServer) -> AsyncIterator[str]:
     for name in await cluster.collections():
         if name.startswith(start):
             await cluster.delete_collection(name)
+
+
+@pytest.fixture
+async def single(tmp_path: Path, free_port: Callable[[], int], http: httpx.AsyncClient) -> AsyncIterator[VectorServer]:
+    """A single server: our standby, as a process."""
+    key, port = secrets.token_hex(8), free_port()
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "reanimate.standby", "--name", "single", "--port", str(port)),
+        *("--data", str(tmp_path / "single")),
+        env={**os.environ, "REANIMATE_STANDBY_API_KEY": key},
+    )
+    server = VectorServer("single", f"http://127.0.0.1:{port}", key, http)
+    try:
+        for _ in range(300):
+            with suppress(Unreachable):
+                await server.version()
+                break
+            await asyncio.sleep(0.1)
+        yield server
+    finally:
+        process.terminate()
+        await process.wait()
 
 
 @pytest.fixture

@@ -136,6 +136,31 @@ async def test_shard_keys__created_first_points_where_they_were(
     assert groups == {"de": (2, 2), 7: (1, 1), "7": (1, 3)}
 
 
+async def test_another_size__onto_a_single_server_and_back(
+    cluster: VectorServer, single: VectorServer, catalog: Catalog, prefix: str
+) -> None:
+    """What three peers held goes onto one server, takes writes there, and back onto three: every point each time."""
+    name = f"{prefix}-kb"
+    await _make(cluster, name)
+    alone = await _restored(single, catalog, await take_backup(cluster, name, catalog))
+    assert await _ids_everywhere(single, alone) == [list(range(1, 301))]
+    await _write(single, alone, _points(range(301, 351)))
+    back = await _restored(cluster, catalog, await take_backup(single, alone, catalog))
+    assert await _ids_everywhere(cluster, back) == [list(range(1, 351))] * len(URLS)
+
+
+async def test_shard_keys__have_no_place_on_a_single_server(
+    cluster: VectorServer, single: VectorServer, catalog: Catalog, prefix: str
+) -> None:
+    """A single server takes no shard keys: refused with the shards and keys named, and nothing is made there."""
+    name = f"{prefix}-kb"
+    await _custom(cluster, name, [("de", 1, 1)])
+    manifest = await take_backup(cluster, name, catalog)
+    with pytest.raises(Refused, match=r"shard 1 of key 'de'.*single server without cluster mode"):
+        await restore(single, catalog, manifest, new_collection_name(name, utcnow()))
+    assert await single.collections() == []
+
+
 async def test_partial__from_the_same_replicas(cluster: VectorServer, catalog: Catalog, prefix: str) -> None:
     """A backup of changes only goes to the peers of its full one, and restores with every change."""
     name = f"{prefix}-kb"
