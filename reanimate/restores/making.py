@@ -40,7 +40,7 @@ async def make_collection(
         await server.patch_collection(name, {"params": later})
     for key in plan.keys:
         await create_shard_key(server, name, key.body)
-    layout = await wait_until_active(server, name, timeout_s=_MADE_WITHIN_S)
+    layout = await wait_until_active(server, name, timeout_s=_MADE_WITHIN_S, without_silent=True)
     return place(_shards(manifest), layout), layout
 
 

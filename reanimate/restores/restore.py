@@ -171,10 +171,16 @@ async def _load(
 async def _settle(server: VectorServer, name: str, manifest: VectorManifest, options: RestoreOptions) -> None:
     """Wait until all replicas are active and every peer is green, and see that the payload indexes came along.
 
+    A peer that is dead does not keep the data away: its replicas are missing, and that is told.
+
     Raises:
         ServerFailed: a replica does not become active, or the collection is red, or asleep for good.
     """
-    layout = await wait_until_active(server, name, timeout_s=options.replicas_timeout_s)
+    layout = await wait_until_active(server, name, timeout_s=options.replicas_timeout_s, without_silent=True)
+    if missing := layout.problems_of_silent:
+        log.warning(
+            "%s on %s is whole, with fewer replicas than it should have: %s", name, server.name, "; ".join(missing)
+        )
     found = payload_schema(await server.info(name))
     for field_name, row in manifest.payload_schema.items():
         if schema_differences({field_name: row}, found):

@@ -8,7 +8,7 @@ kept when there is time for another.
 
 import asyncio
 
-from reanimate.errors import NotFound, Refused
+from reanimate.errors import NotFound, Refused, ServerFailed
 from reanimate.vector.server import VectorServer
 
 __all__ = ["is_optimizing", "wait_until_calm"]
@@ -26,7 +26,8 @@ async def is_optimizing(server: VectorServer, collection: str) -> bool:
     doing = f"asking whether {collection!r} is being optimized"
     try:
         answer = await server.request("GET", server.path(collection, "optimizations"), doing=doing, timeout_s=10.0)
-    except (NotFound, Refused):  # a standby, which never does, or a server before 1.17
+    except (NotFound, Refused, ServerFailed):
+        # A standby, which never does; a server before 1.17; or one that asks a dead peer too, for shards of others.
         return bool((await server.info(collection))["status"] == "yellow")
     return bool(server.result(answer, doing).get("running"))
 

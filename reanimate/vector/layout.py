@@ -95,18 +95,30 @@ class Layout:
 
     @property
     def problems(self) -> list[str]:
-        """Name every replica that is not healthy, every shard without one, and transfers under way."""
-        found = [
-            f"shard {replica.shard_id} on {self.peers.named(replica.peer_id)} is {replica.trouble}"
-            for replica in self.replicas
-            if not replica.active
-        ]
+        """Name every replica that is not healthy, every shard without one, peers that are silent, and transfers."""
+        return [*self.problems_of_others, *self.problems_of_silent]
+
+    @property
+    def problems_of_others(self) -> list[str]:
+        """Name the problems that no silent peer explains."""
+        found = [self._told(replica) for replica in self.replicas if not replica.active and not self._silent(replica)]
         if missing := self.shard_count - len(self.shard_ids):
             found.append(f"{missing} of {self.shard_count} shards have no replica on any peer")
-        found += [f"{url} does not answer" for url in self.peers.silent]
-        if self.transfers:
+        if self.transfers and not self.peers.silent:
             found.append(f"{self.transfers} transfers of shards are under way")
         return found
+
+    @property
+    def problems_of_silent(self) -> list[str]:
+        """Name the peers that do not answer, and the replicas that are not healthy because of it."""
+        replicas = [self._told(replica) for replica in self.replicas if not replica.active and self._silent(replica)]
+        return [*(f"{url} does not answer" for url in self.peers.silent), *replicas]
+
+    def _silent(self, replica: Replica) -> bool:
+        return bool(self.peers.silent) and replica.peer_id not in self.peers.servers
+
+    def _told(self, replica: Replica) -> str:
+        return f"shard {replica.shard_id} on {self.peers.named(replica.peer_id)} is {replica.trouble}"
 
 
 async def survey(server: VectorServer, collection: str) -> Layout:
@@ -206,8 +218,12 @@ def _why_none(layout: Layout, shard_id: int) -> str:
     return f"shard {shard_id}: {', '.join(reasons)}"
 
 
-async def wait_until_active(server: VectorServer, collection: str, *, timeout_s: float) -> Layout:
+async def wait_until_active(
+    server: VectorServer, collection: str, *, timeout_s: float, without_silent: bool = False
+) -> Layout:
     """Wait until every peer sees every replica of every shard as active, and nothing is being transferred.
+
+    `without_silent` does not wait for peers that do not answer; what is not well for that is told by the layout.
 
     Raises:
         ServerFailed: some are not in time; the message names them.
@@ -225,7 +241,7 @@ async def wait_until_active(server: VectorServer, collection: str, *, timeout_s:
                 raise  # until then: a peer learns of a new collection a moment later than the one that was asked
         else:
             problems = layout.problems
-            if not problems:
+            if not (layout.problems_of_others if without_silent else problems):
                 return layout
         if loop.time() > deadline:
             raise ServerFailed(

@@ -124,3 +124,15 @@ def test_problems__of_the_recorded_restores(peers: Callable[..., Peers], collect
     layout: Layout = layout_of(collection, peers(), _views(collection))
     assert len(layout.problems) == found, layout.problems
     assert all("Dead" in problem or "ManualRecovery" in problem for problem in layout.problems)
+
+
+def test_problems__of_a_silent_peer_are_told_apart(peers: Callable[..., Peers]) -> None:
+    """What a dead peer explains does not keep a restore waiting; what it does not explain does."""
+    views = _with_state(_with_state(_views("kb")[:2], 2, IDS[2], "Dead"), 1, IDS[1], "Partial")
+    alive = peers(0, 1)
+    silent = Peers(True, alive.members, alive.servers, {"http://peer-2:6333": "refused"})
+    layout = layout_of("kb", silent, views)
+    assert layout.problems_of_silent[0] == "http://peer-2:6333 does not answer"
+    assert ["shard 2" in problem for problem in layout.problems_of_silent] == [False, True]
+    assert ["shard 1" in problem for problem in layout.problems_of_others] == [True]
+    assert layout_of("kb", alive, views).problems_of_silent == []
