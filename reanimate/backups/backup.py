@@ -153,7 +153,7 @@ class _Taking:
                 warnings = await witness.compare(source, facts, *counts, calm=brought.calm)
                 self.progress("check", 1, 1)
             parts = storing.result()
-            async with removed_beside(scratch / "unpacked"):
+            async with removed_beside(scratch):
                 live = LiveCounts(before=before, after=after)
                 manifest = self._describe(brought, facts, live, parts).model_copy(
                     update={
