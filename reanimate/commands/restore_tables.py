@@ -1,5 +1,6 @@
 """How restores are shown to people."""
 
+import shlex
 from typing import Any
 
 from rich.markup import escape
@@ -62,7 +63,9 @@ def print_done(done: Done, *, asked: str) -> None:
             f"{escape(', '.join(done.old))} is kept at least until {done.keep_until:%Y-%m-%d %H:%M} UTC "
             "(reanimate restore forget removes it after that)"
         )
-    out.print(f"to go back: reanimate restore undo --collection {escape(asked)} --target {escape(plan.target)}")
+    if done.restored.switch.after:
+        named = f"--collection {shlex.quote(asked)} --target {shlex.quote(plan.target)}"
+        out.print(f"to go back: reanimate restore undo {escape(named)}", soft_wrap=True)
 
 
 def _carried(found: Carried, when: str) -> str:

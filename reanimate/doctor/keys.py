@@ -7,24 +7,20 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import obstore
 import pyrage
-from obstore.exceptions import BaseError
 
 from reanimate.backups.keyring import Keyring, signing_key_file
 from reanimate.backups.manifest import Manifest, Part
 from reanimate.backups.repositories import Repository
+from reanimate.backups.sealed import closed_problem, sealed_part
 from reanimate.backups.stored_parts import identities_of, recipients_of
 from reanimate.config import BackupSettings, Settings
 from reanimate.doctor.finding import Finding, fail, ok, warn
 from reanimate.errors import ConfigInvalid
-from reanimate.storage.encryption import HEADER_BYTES, Identity, Recipient, Sealed, can_open
-from reanimate.storage.transport import told
+from reanimate.storage.encryption import Identity, Recipient, can_open
 
 __all__ = ["encryption_findings", "sealed_finding", "signing_findings"]
 
-_FIRST_BYTES = 4096
-"""Enough for the header of a part that is sealed to a few."""
 _AT_ONCE = 16
 
 
@@ -116,7 +112,7 @@ async def sealed_finding(repository: Repository) -> Finding | None:
 
     async def problem(one: _SealedBackup) -> str:
         async with slots:
-            return await asyncio.to_thread(_problem, repository, one.part, identities)
+            return await asyncio.to_thread(closed_problem, repository.catalog, one.part, identities)
 
     problems = await asyncio.gather(*(problem(one) for one in sealed))
     closed = [(one, why) for one, why in zip(sealed, problems, strict=True) if why]
@@ -134,25 +130,9 @@ def _sealed_backups(repository: Repository) -> list[_SealedBackup]:
     """Return the backups with encrypted parts, newest first."""
     found = []
     for one in repository.catalog.published(Manifest):
-        part = next((part for part in one.manifest.parts if "age" in part.packing), None)
-        if part is not None:
+        if (part := sealed_part(one.manifest)) is not None:
             found.append(_SealedBackup(one.manifest.id, part))
     return found
-
-
-def _problem(repository: Repository, part: Part, identities: Sequence[Identity]) -> str:
-    """Say why a part cannot be opened, or nothing."""
-    for size in (_FIRST_BYTES, HEADER_BYTES):
-        end = min(size, part.stored_size)
-        try:
-            head = bytes(obstore.get_range(repository.catalog.store, part.blob, start=0, end=end))
-            return "" if can_open(head, identities) else f"none of the {len(identities)} identities opens it"
-        except Sealed as error:
-            if end == part.stored_size or size == HEADER_BYTES:
-                return str(error)
-        except (BaseError, OSError) as error:
-            return str(told(error, f"reading {part.blob}"))
-    raise AssertionError("unreachable: the last size returns")
 
 
 def _opens(recipient: Recipient, identities: Sequence[Identity]) -> bool:

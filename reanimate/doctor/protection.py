@@ -87,7 +87,7 @@ async def _lock_finding(repository: Repository, listing: Listing) -> Finding | N
 
 def _backups(newest: dict[str, datetime]) -> Iterator[Finding]:
     if not newest:
-        yield warn("backups", "there are none", "run `reanimate backup create`, or start the flow `backup`")
+        yield warn("backups", "there are none", "run `reanimate backup run`, or start the flow `backup`")
     for collection, taken_at in newest.items():
         yield backup_finding(collection, taken_at, utcnow())
 

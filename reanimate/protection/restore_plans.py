@@ -13,9 +13,11 @@ from sqlalchemy.exc import SQLAlchemyError
 from reanimate.backups.comparison import count_points
 from reanimate.backups.manifest import VectorManifest, base_name
 from reanimate.backups.repositories import Repository, named
+from reanimate.backups.sealed import closed_problem, sealed_part
+from reanimate.backups.stored_parts import identities_of
 from reanimate.bootstrap import Services
 from reanimate.clock import utcnow
-from reanimate.errors import NotFound, Refused, Unreachable
+from reanimate.errors import ConfigInvalid, NotFound, Refused, Unreachable
 from reanimate.restores import record
 from reanimate.restores.candidates import Rules, Wish
 from reanimate.restores.outlook import Earlier, Outlook, expected_time, room_needed, whole_bytes
@@ -66,7 +68,7 @@ async def plan_for(
         _rules(services, server, now, by_engine=by_engine),
         _earlier(services, server.name),
     )
-    return _planned(services, found, wish, rules, sight, earlier, repository)
+    return await asyncio.to_thread(_planned, services, found, wish, rules, sight, earlier, repository)
 
 
 async def look_for(services: Services, collection: str, *, repository: str | None = None, now: datetime) -> Survey:
@@ -98,7 +100,7 @@ async def plan_in_a_hurry(services: Services, wish: Wish, *, target: str) -> Pla
     for only in (first, None) if len(services.repositories) > 1 else (first,):
         try:
             found = await look_for(services, wish.collection, repository=only, now=rules.now)
-            return _planned(services, found, wish, rules, Sight(target), None, None)
+            return await asyncio.to_thread(_planned, services, found, wish, rules, Sight(target), None, None)
         except (NotFound, Refused, Unreachable):
             if only is None or len(services.repositories) == 1:
                 raise
@@ -116,10 +118,30 @@ def _planned(
 ) -> Planned:
     sight = replace(sight, unread=dict(found.unread))
     plan = plan_restore(found.copies, wish, rules, sight, damaged=found.damaged)
+    while why := _closed(services, found, plan):  # told before anything is done, and another may open
+        found = found.without(plan.repository, plan.backup_id, why)
+        plan = plan_restore(found.copies, wish, rules, sight, damaged=found.damaged)
     copy = found.copy(plan.repository, plan.backup_id)
     assert copy is not None  # the plan has chosen it from there
     outlook = _outlook(copy.manifest, earlier, services.repositories[copy.repository].catalog.scratch)
     return Planned(plan.foreseeing(outlook), copy.manifest, services.repositories[copy.repository], wish, only)
+
+
+def _closed(services: Services, found: Survey, plan: RestorePlan) -> str | None:
+    """Say why the backup of a plan, or the full one below it, cannot be opened with the identities here, or None."""
+    catalog = services.repositories[plan.repository].catalog
+    for backup_id in filter(None, (plan.base, plan.backup_id)):
+        copy = found.copy(plan.repository, backup_id)
+        part = sealed_part(copy.manifest) if copy else None
+        if part is None:
+            continue
+        try:
+            problem = closed_problem(catalog, part, identities_of(catalog.keyring))
+        except ConfigInvalid as error:
+            problem = str(error.args[0])
+        if problem:
+            return f"{'it' if backup_id == plan.backup_id else backup_id} is encrypted, and {problem}"
+    return None
 
 
 async def _sight(services: Services, server: VectorServer, collection: str) -> Sight:

@@ -1,5 +1,6 @@
 """Which backup to restore, and why: a pure decision that explains itself before anything is touched."""
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
@@ -218,7 +219,7 @@ def _nothing(wish: Wish, judged: Sequence[Judged], damaged: Sequence[tuple[str, 
     return NotFound(
         f"no {what} of {wish.collection!r} can be restored"
         + (f" ({'; '.join(reasons[:5])})" if reasons else ": there is none"),
-        hint=f"`reanimate backup run {wish.collection}` takes one",
+        hint=f"`reanimate backup run {shlex.quote(wish.collection)}` takes one",
     )
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import PurePosixPath
 
@@ -27,6 +27,14 @@ class Survey:
         """Return one copy, if it is there."""
         named = (copy for copy in self.copies if (copy.repository, copy.manifest.id) == (repository, backup_id))
         return next(named, None)
+
+    def without(self, repository: str, backup_id: str, why: str) -> "Survey":
+        """Return it with one copy that cannot be had, and why."""
+        copies = (
+            replace(copy, missing=why) if (copy.repository, copy.manifest.id) == (repository, backup_id) else copy
+            for copy in self.copies
+        )
+        return replace(self, copies=tuple(copies))
 
 
 def survey(catalogs: Mapping[str, Catalog], collection: str, *, now: datetime, expires: timedelta) -> Survey:

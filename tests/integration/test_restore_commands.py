@@ -66,6 +66,23 @@ async def test_commands__backup_plan_restore_undo(
     assert "no restore of" in await command("restore", "undo", "--collection", alias, code=1)
 
 
+async def test_commands__what_they_say_next_can_be_typed(
+    primary: CleanServer, vector_urls: list[str], postgres_url: str, tmp_path: Path
+) -> None:
+    """Names are quoted for the shell, and no way back is offered where no alias was switched."""
+    spaced = primary.name("with space")
+    await fill(primary.server, primary.name(), 60, alias=spaced)
+    command = Commands(tmp_path, vector_urls, postgres_url)
+    await command("backup", "run", spaced)
+    assert f"undo --collection '{spaced}' --target primary" in await command("restore", "run", "--collection", spaced)
+    await command("restore", "undo", "--collection", spaced)
+    assert "backup run 'no such'" in await command("restore", "plan", "--collection", "no such", code=1)
+
+    await fill(primary.server, primary.name("bare"), 60)
+    await command("backup", "run", primary.name("bare"))
+    assert "to go back" not in await command("restore", "run", "--collection", primary.name("bare"))
+
+
 async def test_commands__errors_are_one_line(
     primary: CleanServer, vector_urls: list[str], postgres_url: str, tmp_path: Path
 ) -> None:

@@ -10,6 +10,7 @@ from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
+import pyrage
 import pytest
 from qdrant_servers import KEY, NOWHERE, CleanServer, fill, points
 from sqlalchemy import select, update
@@ -130,6 +131,28 @@ async def test_plan__another_model_is_refused(
         await services.catalog.publish(labelled)
         with pytest.raises(Refused, match="another model answer wrongly"):
             await plan_for(services, Wish(primary.name(), backup_id=labelled.id))
+
+
+async def test_plan__one_that_no_key_opens_is_passed_over(
+    home: Path, primary: CleanServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A backup that cannot be decrypted here is not chosen, and the plan says so before anything is done."""
+    lost = pyrage.x25519.Identity.generate()
+    async with open_services() as services:
+        readable = await _backed_up(services, primary)
+    monkeypatch.setenv("REANIMATE_BACKUPS__RECIPIENTS", json.dumps([str(lost.to_public())]))
+    async with open_services() as services:
+        closed = await take_backup(primary.server, primary.name("alias"), services.catalog)
+        plan = (await plan_for(services, Wish(primary.name("alias")))).plan
+        assert plan.backup_id == readable.id
+        assert "it is encrypted, and none of the 0 identities opens it" in plan.why
+        with pytest.raises(Refused, match="is encrypted"):
+            await plan_for(services, Wish(primary.name("alias"), backup_id=closed.id))
+    identity = home / "age.key"
+    identity.write_text(str(lost))
+    monkeypatch.setenv("REANIMATE_BACKUPS__IDENTITIES", json.dumps([str(identity)]))
+    async with open_services() as services:
+        assert (await plan_for(services, Wish(primary.name("alias")))).plan.backup_id == closed.id
 
 
 # -- runs --------------------------------------------------------------------------------------------------------------
