@@ -1,4 +1,4 @@
-"""What a backup leaves behind when it is cut: noted while it runs, swept up by a later one of the same collection."""
+"""What a backup leaves behind when it is cut: noted while it runs, swept up by a later one from the same server."""
 
 import asyncio
 import json
@@ -12,7 +12,7 @@ from typing import Any
 import obstore
 from obstore.exceptions import BaseError
 
-from reanimate.backups.catalog import MANIFEST, Catalog, backup_prefix
+from reanimate.backups.catalog import MANIFEST, ROOTS, Catalog, backup_prefix
 from reanimate.clock import utcnow
 from reanimate.errors import NotFound, ReanimateError, Unreachable
 from reanimate.storage.blobs import ObjectStore, read_object, remove_objects
@@ -95,17 +95,21 @@ class Unfinished:
 async def sweep(
     server: VectorServer, catalog: Catalog, collection: str, now: datetime, *, all_made: bool = False
 ) -> list[str]:
-    """Remove what abandoned backups of this collection left, on the server and in the store; return their ids.
+    """Remove what abandoned backups from this server left, on it and in the store; return their ids.
 
-    Abandoned are those whose process on this machine is gone, and those that began long ago. Published parts are never
-    touched. `all_made`: the server makes one snapshot of a shard after the other and has made a later one of each, so
-    what a killed process had asked for is there, or never will be. Never raises: no backup must fail over old crumbs.
+    Of every collection: one from which a restore has moved the alias away may never be backed up again. Abandoned are
+    those whose process on this machine is gone, and those that began long ago. Published parts are never touched.
+    `all_made`: the server makes one snapshot of a shard after the other and has made a later one of each of
+    `collection`, so what a killed process had asked for of it is there, or never will be. Never raises: no backup must
+    fail over old crumbs.
     """
     swept = []
+    ours = f"{PurePosixPath(backup_prefix(collection, 'x')).parent}/"
     try:
-        keys = catalog.keys(str(PurePosixPath(backup_prefix(collection, "x")).parent))
+        keys = catalog.keys(ROOTS[0])
         for key in keys:
-            if PurePosixPath(key).name == NOTE and await _sweep_one(server, catalog, key, keys, now, all_made):
+            made = all_made and key.startswith(ours)
+            if PurePosixPath(key).name == NOTE and await _sweep_one(server, catalog, key, keys, now, made):
                 swept.append(PurePosixPath(key).parent.name)
         await asyncio.to_thread(sweep_staging, catalog.store, now - ABANDONED_AFTER)
     except (ReanimateError, ValueError, KeyError, TypeError) as error:

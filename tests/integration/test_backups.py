@@ -241,6 +241,23 @@ async def test_sweep__removes_what_an_abandoned_backup_left(primary: CleanServer
     assert catalog.keys("backups") == []
 
 
+async def test_sweep__reaches_collections_that_are_not_backed_up_any_more(
+    primary: CleanServer, catalog: Catalog
+) -> None:
+    """A backup is killed, and a restore moves the alias to a new collection: the next backup clears up after the old."""
+    before, after = primary.name("before"), primary.name("after")
+    for name in (before, after):
+        await fill(primary.server, name, 20)
+    snapshot = await create_shard_snapshot(primary.server, before, 0, timeout_s=30)
+    prefix = backup_prefix(before, "cut")
+    note = Unfinished(catalog.store, prefix, primary.server.name, before, utcnow() - ABANDONED_AFTER)
+    await note.note(0, snapshot.name, primary.server.url)
+    await obstore.put_async(catalog.store, f"{prefix}/shard-0.snapshot", b"half")
+    await take_backup(primary.server, after, catalog)
+    assert await list_shard_snapshots(primary.server, before, 0) == []
+    assert catalog.keys(prefix) == []
+
+
 # -- reading snapshots back --------------------------------------------------------------------------------------------
 
 
