@@ -5,6 +5,7 @@ from typing import Any
 
 from reanimate.backups.manifest import VectorManifest, base_name
 from reanimate.errors import NotFound, ServerFailed
+from reanimate.restores.making import enforce_limits
 from reanimate.vector.server import Json, VectorServer
 
 __all__ = ["AliasSwitch", "plan_switch", "switch_aliases", "undo_switch"]
@@ -48,6 +49,7 @@ async def switch_aliases(
 ) -> AliasSwitch:
     """Point every alias of the manifest at the collection `name`, in one call, and see that it is so. Safe to repeat.
 
+    Before that the strict mode of the backed-up collection is switched on, from which the verification was spared.
     The old collection is kept. Give `planned`, from `plan_switch`, to return the true `before` also when repeated.
 
     Raises:
@@ -58,6 +60,7 @@ async def switch_aliases(
     if name not in await server.collections():
         raise NotFound(f"switching aliases on {server.name} to {name!r}: there is no such collection")
     switch = planned or await plan_switch(server, manifest, name)
+    await enforce_limits(server, name, manifest)
     await _apply(server, switch.after, [])
     return switch
 

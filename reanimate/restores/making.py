@@ -1,6 +1,7 @@
 """The new collection of a restore: planned on the target before anything is made, then made so that all shards fit."""
 
 from reanimate.backups.manifest import VectorManifest
+from reanimate.errors import ServerFailed
 from reanimate.vector.config import creation_body, params_after_creation
 from reanimate.vector.layout import Layout, wait_until_active
 from reanimate.vector.peers import find_peers
@@ -8,7 +9,7 @@ from reanimate.vector.placement import Assignment, BackedShard, CreationPlan, pl
 from reanimate.vector.server import VectorServer
 from reanimate.vector.shard_keys import create_shard_key
 
-__all__ = ["make_collection", "plan_target"]
+__all__ = ["enforce_limits", "make_collection", "plan_target"]
 
 _MADE_WITHIN_S = 60.0
 """Empty replicas become active in a moment; what takes longer is not well."""
@@ -35,6 +36,9 @@ async def make_collection(
         ServerFailed: the empty replicas do not become active.
     """
     body = creation_body(manifest.config) | plan.params
+    if strict := body.get("strict_mode_config"):
+        # Its limits are for who asks the live collection, and would refuse the verification; `enforce_limits`.
+        body["strict_mode_config"] = strict | {"enabled": False}
     await server.create_collection(name, body)
     if later := params_after_creation(manifest.config):
         await server.patch_collection(name, {"params": later})
@@ -42,6 +46,22 @@ async def make_collection(
         await create_shard_key(server, name, key.body)
     layout = await wait_until_active(server, name, timeout_s=_MADE_WITHIN_S, without_silent=True)
     return place(_shards(manifest), layout), layout
+
+
+async def enforce_limits(server: VectorServer, name: str, manifest: VectorManifest) -> None:
+    """Switch the strict mode of the backed-up collection on, where it was on. Safe to repeat.
+
+    Raises:
+        ServerFailed: the server took the call and did not do it.
+        Refused, Unreachable: it did not take the call.
+    """
+    wanted = manifest.config.get("strict_mode_config") or {}
+    if not wanted.get("enabled"):
+        return
+    await server.patch_collection(name, {"strict_mode_config": {"enabled": True}})
+    found = (await server.info(name))["config"].get("strict_mode_config") or {}
+    if not found.get("enabled"):
+        raise ServerFailed(f"switching strict mode of {name!r} on {server.name} on: it is still off")
 
 
 def _shards(manifest: VectorManifest) -> list[BackedShard]:

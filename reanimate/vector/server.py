@@ -1,6 +1,7 @@
 """One Qdrant server, or anything that speaks its REST API: thin typed calls, every failure mapped to `errors` here."""
 
 import asyncio
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +20,9 @@ from reanimate.errors import (
 )
 
 __all__ = ["Json", "ServerIdentity", "VectorServer"]
+
+_LIMIT = re.compile(r'Limit exceeded \d+ > (\d+) for "limit"')
+"""How strict mode refuses a page that is too long."""
 
 Json = dict[str, Any]
 
@@ -234,14 +238,20 @@ class VectorServer:
     ) -> Json:
         """Return one page in the order of ids: `points`, with payload and vectors unless only ids are wanted.
 
-        `next_page_offset` is where the next one begins; `only` is a filter.
+        `next_page_offset` is where the next one begins; `only` is a filter. Where strict mode of the collection limits
+        pages, it is as long as that allows.
         """
         body: Json = {"limit": limit, "offset": offset, "with_payload": not ids_only, "with_vector": not ids_only}
         if only is not None:
             body["filter"] = only
-        result: Json = await self._call(
-            "POST", self.path(name, "points/scroll"), doing=f"scrolling {name!r}", json=body, timeout_s=30.0
-        )
+        path, doing = self.path(name, "points/scroll"), f"scrolling {name!r}"
+        try:
+            result: Json = await self._call("POST", path, doing=doing, json=body, timeout_s=30.0)
+        except Refused as error:
+            allowed = _LIMIT.search(str(error))
+            if allowed is None or int(allowed[1]) < 1:
+                raise
+            result = await self._call("POST", path, doing=doing, json=body | {"limit": int(allowed[1])}, timeout_s=30.0)
         return result
 
     async def upsert(self, name: str, points: Sequence[Json], *, shard_key: str | int | None = None) -> None:

@@ -244,7 +244,7 @@ async def test_sweep__removes_what_an_abandoned_backup_left(primary: CleanServer
 async def test_sweep__reaches_collections_that_are_not_backed_up_any_more(
     primary: CleanServer, catalog: Catalog
 ) -> None:
-    """A backup is killed, and a restore moves the alias to a new collection: the next backup clears up after the old."""
+    """A backup is killed, and a restore moves the alias to a new collection: the next backup clears up the old one."""
     before, after = primary.name("before"), primary.name("after")
     for name in (before, after):
         await fill(primary.server, name, 20)

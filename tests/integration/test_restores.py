@@ -37,6 +37,7 @@ from reanimate.restores.restore import (
     verify,
 )
 from reanimate.restores.seed import seed
+from reanimate.restores.verification import Depth
 from reanimate.vector.transfers import TransferLimits
 
 QUICK = RestoreOptions(transfer=TransferLimits(attempts=2, stall_s=1.0, first_wait_s=0.01, apply_s=30.0))
@@ -129,6 +130,29 @@ async def test_restore__of_every_kind_of_config(primary: CleanServer, catalog: C
     assert after["config"] == before["config"]
     assert after["payload_schema"] == before["payload_schema"]
     assert len(manifest.parts) == 2
+
+
+async def test_restore__of_a_strict_collection_is_verified_before_it_is_strict(
+    primary: CleanServer, catalog: Catalog
+) -> None:
+    """Limits for who asks the live collection do not keep a restore from being verified, and are there afterwards."""
+    strict = {"enabled": True, "max_query_limit": 5, "unindexed_filtering_retrieve": False, "read_rate_limit": 2000}
+    name = primary.name()
+    await primary.server.create_collection(
+        name, {"vectors": {"size": 16, "distance": "Cosine"}, "strict_mode_config": strict}
+    )
+    await primary.server.upsert(name, points(0, 300))
+    manifest = await take_backup(primary.server, name, catalog)
+    new, seen = _new(manifest), []
+
+    async def look() -> None:
+        seen.append((await primary.server.info(new))["config"]["strict_mode_config"]["enabled"])
+
+    restored = await restore_and_switch(primary.server, catalog, manifest, new, before_switch=look)
+    assert seen == [False]
+    before, after = await primary.server.info(name), await primary.server.info(restored.name)
+    assert after["config"] == before["config"]
+    assert (await verify(primary.server, restored.name, manifest, depth=Depth.DEEP)).passed
 
 
 async def test_restore__makes_an_index_that_did_not_come_along(primary: CleanServer, catalog: Catalog) -> None:
