@@ -9,7 +9,7 @@ from rich.table import Table
 
 from reanimate.backups.repositories import Repository, open_repositories
 from reanimate.clock import utcnow
-from reanimate.commands.output import JsonFlag, err, out, print_json, run
+from reanimate.commands.output import JsonFlag, err, id_column, out, print_json, run
 from reanimate.commands.progress import progress_bars
 from reanimate.config import load_settings
 from reanimate.protection import keeping
@@ -156,7 +156,7 @@ def _show(repository: str, outcomes: tuple[Outcome, ...], dry_run: bool) -> None
         err.print(f"Nothing has been published in {escape(repository)}.")
         return
     title = f"{escape(repository)}{' (dry run: nothing is done)' if dry_run else ''}"
-    table = Table("backup", "of", "taken (UTC)", "size", "", "why", box=None, pad_edge=False, title=title)
+    table = Table(id_column("backup"), "of", "taken (UTC)", "size", "", "why", box=None, pad_edge=False, title=title)
     table.title_justify = "left"
     for _, same in groupby(outcomes, key=_alike):
         rows = list(same)

@@ -9,10 +9,11 @@ import orjson
 import typer
 from rich.console import Console
 from rich.markup import escape
+from rich.table import Column
 
 from reanimate.errors import ReanimateError
 
-__all__ = ["JsonFlag", "err", "fail", "out", "print_json", "run"]
+__all__ = ["JsonFlag", "err", "fail", "id_column", "out", "print_json", "run"]
 
 T = TypeVar("T")
 
@@ -31,6 +32,11 @@ def print_json(value: Any) -> None:
         orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS, default=str).decode() + "\n"
     )
     sys.stdout.flush()
+
+
+def id_column(title: str) -> Column:
+    """Return a table's column of ids: they are there to be copied, so the others give way in a narrow terminal."""
+    return Column(title, no_wrap=True)
 
 
 def fail(error: BaseException) -> typer.Exit:

@@ -12,7 +12,7 @@ from rich.text import Text
 from reanimate.backups.repositories import open_repositories
 from reanimate.bootstrap import open_services
 from reanimate.clock import utcnow
-from reanimate.commands.output import JsonFlag, err, out, print_json, run
+from reanimate.commands.output import JsonFlag, err, id_column, out, print_json, run
 from reanimate.config import load_settings
 from reanimate.errors import NotFound
 from reanimate.incidents.wording import count, duration, moment, size
@@ -71,8 +71,8 @@ def _row(point: RecoveryPoint) -> dict[str, Any]:
 
 
 def _show_points(points: list[RecoveryPoint], now: datetime) -> None:
-    table = Table(box=None, pad_edge=False)
-    for name in ("id", "of", "kind", "age", "proof", "holds", "size", "in", "marks"):
+    table = Table(id_column("id"), box=None, pad_edge=False)
+    for name in ("of", "kind", "age", "proof", "holds", "size", "in", "marks"):
         table.add_column(name, justify="right" if name in ("age", "holds", "size") else "left")
     for point in points:
         holds = "[yellow]0, empty[/]" if point.holds == 0 else count(point.holds, _UNIT.get(point.kind, ""))

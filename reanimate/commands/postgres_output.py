@@ -3,7 +3,7 @@
 from rich.markup import escape
 from rich.table import Table
 
-from reanimate.commands.output import err, out
+from reanimate.commands.output import err, id_column, out
 from reanimate.dumps.plan import DatabasePlan
 from reanimate.dumps.rename import Renamed
 from reanimate.dumps.verification import Verification
@@ -38,7 +38,7 @@ def print_plan(plan: DatabasePlan) -> None:
     for warning in plan.warnings:
         err.print(f"[yellow]note:[/] {escape(warning)}")
     if plan.others:
-        others = Table("not chosen", "taken (UTC)", "rows", "why not", box=None, pad_edge=False)
+        others = Table(id_column("not chosen"), "taken (UTC)", "rows", "why not", box=None, pad_edge=False)
         for other in plan.others:
             rows = "–" if other.rows is None else str(other.rows)
             others.add_row(other.id, other.taken_at or "–", rows, escape(other.reason))

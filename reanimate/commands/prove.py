@@ -7,7 +7,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from reanimate.bootstrap import Services, open_services
-from reanimate.commands.output import JsonFlag, err, out, print_json, run
+from reanimate.commands.output import JsonFlag, err, id_column, out, print_json, run
 from reanimate.commands.progress import Report, progress_bars
 from reanimate.errors import ReanimateError
 from reanimate.proofs.proof import Proof
@@ -93,7 +93,7 @@ def _show_chosen(chosen: list[ToProve], json: bool) -> None:
     if not chosen:
         err.print("Nothing is to be proven.")
         return
-    table = Table("backup", "of", "taken (UTC)", "repository", "why", box=None, pad_edge=False)
+    table = Table(id_column("backup"), "of", "taken (UTC)", "repository", "why", box=None, pad_edge=False)
     for each in chosen:
         manifest = each.backup.manifest
         taken = f"{manifest.taken_at:%Y-%m-%d %H:%M:%S}"
@@ -105,7 +105,7 @@ def _show(proofs: list[Proof]) -> None:
     if not proofs:
         err.print("Nothing was to be proven.")
         return
-    table = Table("backup", "of", "outcome", "took", "checks", "valid until", box=None, pad_edge=False)
+    table = Table(id_column("backup"), "of", "outcome", "took", "checks", "valid until", box=None, pad_edge=False)
     for proof in proofs:
         passed = sum(check.passed for check in proof.checks)
         outcome = f"[{_COLOURS[proof.outcome]}]{proof.outcome}[/]"

@@ -9,7 +9,7 @@ from rich.table import Table
 from reanimate.backups.recovery_points import DamagedPoint, PointState, RecoveryPoint
 from reanimate.backups.repositories import named, open_repositories
 from reanimate.bootstrap import open_services
-from reanimate.commands.output import JsonFlag, err, out, print_json, run
+from reanimate.commands.output import JsonFlag, err, id_column, out, print_json, run
 from reanimate.commands.progress import Report, progress_bars
 from reanimate.config import load_settings
 from reanimate.protection.recovery_points import point_states, take_point, wanted_of
@@ -59,7 +59,7 @@ def list_recovery_points(
     if not states and not damaged:
         err.print("No recovery point has been taken; `reanimate backup point` takes one.")
         return
-    table = Table("id", "taken (UTC)", "members", "spread", "proven", box=None, pad_edge=False)
+    table = Table(id_column("id"), "taken (UTC)", "members", "spread", "proven", box=None, pad_edge=False)
     for state in states:
         point = state.point
         table.add_row(

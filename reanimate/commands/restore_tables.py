@@ -6,7 +6,7 @@ from typing import Any
 from rich.markup import escape
 from rich.table import Table
 
-from reanimate.commands.output import err, out
+from reanimate.commands.output import err, id_column, out
 from reanimate.protection.restoring import Done
 from reanimate.restores.carrying import Carried
 from reanimate.restores.plan import Candidate, RestorePlan
@@ -21,7 +21,7 @@ def print_plan(plan: RestorePlan) -> None:
     for warning in plan.warnings:
         err.print(f"[yellow]note:[/] {escape(warning)}")
     if plan.others:
-        titles = ("not chosen", "in", "taken (UTC)", "points", "proof", "why not")
+        titles = (id_column("not chosen"), "in", "taken (UTC)", "points", "proof", "why not")
         others = Table(*titles, box=None, pad_edge=False)
         for other in plan.others:
             others.add_row(*_cells(other))
