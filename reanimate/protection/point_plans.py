@@ -1,12 +1,13 @@
 """What restoring a recovery point would do to each of its members, before anything is touched."""
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
 from reanimate.backups.comparison import count_points
-from reanimate.backups.manifest import VectorManifest
+from reanimate.backups.manifest import VectorManifest, base_name
 from reanimate.backups.published import Published
 from reanimate.backups.recovery_points import Member, PointState
 from reanimate.backups.repositories import Repository, named
@@ -26,7 +27,15 @@ from reanimate.protection.recovery_points import point_state
 from reanimate.restores.plan import version_problem
 from reanimate.restores.restore import new_collection_name
 
-__all__ = ["CollectionMember", "CollectionPlan", "DatabaseMember", "FilesMember", "PointPlan", "plan_point"]
+__all__ = [
+    "CollectionMember",
+    "CollectionPlan",
+    "DatabaseMember",
+    "FilesMember",
+    "PointPlan",
+    "plan_point",
+    "unreached",
+]
 
 
 @dataclass(frozen=True)
@@ -160,10 +169,26 @@ async def plan_point(services: Services, point_id: str, *, repository: str | Non
                 files.append(await _files(services, place, member))
         except ReanimateError as error:
             problems.append(f"{member.label}: {error}")
+    notes += unreached([each.plan for each in collections])
     notes += [note for each in files for note in (*each.plan.notes, *each.plan.cannot)]
     if files:
         notes.append("settings of vector servers come back with their collections, not from the configuration")
     return PointPlan(state, tuple(collections), tuple(databases), tuple(files), tuple(notes), tuple(problems))
+
+
+def unreached(plans: Sequence[CollectionPlan]) -> list[str]:
+    """Say which collections go on being read as they are, for no alias can lead to what is restored."""
+    names = [
+        plan.collection
+        for plan in plans
+        if not plan.aliases and plan.points_now is not None and base_name(plan.collection) == plan.collection
+    ]
+    if not names:
+        return []
+    return [
+        f"no alias leads to {', '.join(names)}: what is there stays and goes on being read, and the restored data is "
+        "reached by its new name only"
+    ]
 
 
 async def _collection(services: Services, place: Repository, member: Member) -> CollectionMember:
