@@ -18,6 +18,7 @@ from reanimate.commands.progress import Report, progress_bars
 from reanimate.commands.recovery_points import list_recovery_points, take_recovery_point
 from reanimate.config import load_settings
 from reanimate.errors import ReanimateError
+from reanimate.incidents.wording import size
 from reanimate.protection.backups import back_up, names_to_back_up, seed_replicas
 
 __all__ = ["app"]
@@ -73,7 +74,7 @@ def _print_taken(taken: _Taken) -> None:
         kind = f", changes on top of {manifest.base}" if manifest.base else ""
         out.print(
             f"backup [bold]{escape(manifest.id)}[/] of {escape(manifest.collection)}: {manifest.exact_count} points, "
-            f"{_megabytes(manifest.size_bytes)}{escape(kind)}, read back and published"
+            f"{size(manifest.size_bytes)}{escape(kind)}, read back and published"
         )
         for warning in manifest.warnings:
             err.print(f"[yellow]note:[/] {escape(warning)}")
@@ -136,7 +137,7 @@ def _details(manifest: VectorManifest) -> dict[str, str]:
         "known points": f"{len(manifest.sentinels)}, and {len(manifest.golden)} queries with known answers",
         "warnings": "; ".join(manifest.warnings) or "none",
         **{
-            f"part, shard {part.shard_id}": f"{_megabytes(part.size)}, stored as {_megabytes(part.stored_size)} "
+            f"part, shard {part.shard_id}": f"{size(part.size)}, stored as {size(part.stored_size)} "
             f"({'+'.join(part.packing) or 'as it is'}), SHA-256 {part.sha256}, {part.blob}"
             for part in manifest.parts
         },
@@ -164,7 +165,3 @@ def _row(manifest: VectorManifest) -> dict[str, Any]:
         "state": "published",
         "warnings": manifest.warnings,
     }
-
-
-def _megabytes(size: int) -> str:
-    return f"{size / 1e6:.1f} MB"

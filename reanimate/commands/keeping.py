@@ -12,6 +12,7 @@ from reanimate.clock import utcnow
 from reanimate.commands.output import JsonFlag, err, id_column, out, print_json, run
 from reanimate.commands.progress import progress_bars
 from reanimate.config import load_settings
+from reanimate.incidents.wording import size
 from reanimate.protection import keeping
 from reanimate.protection.retention import Action, Outcome, retain_everywhere
 
@@ -164,12 +165,12 @@ def _show(repository: str, outcomes: tuple[Outcome, ...], dry_run: bool) -> None
         for one in shown:
             table.add_row(*_cells(one, dry_run))
         if hidden := rows[len(shown) :]:
-            size = _megabytes(sum(one.verdict.backup.size for one in hidden))
-            table.add_row(f"[dim]and {len(hidden)} more like it[/]", "", "", size)
+            hidden_size = size(sum(one.verdict.backup.size for one in hidden))
+            table.add_row(f"[dim]and {len(hidden)} more like it[/]", "", "", hidden_size)
     out.print(table)
     kept = [one.verdict.backup.size for one in outcomes if one.verdict.keep]
     gone = [one.verdict.backup.size for one in outcomes if not one.verdict.keep]
-    out.print(f"{len(kept)} stay, {_megabytes(sum(kept))}; {len(gone)} go, {_megabytes(sum(gone))}", highlight=False)
+    out.print(f"{len(kept)} stay, {size(sum(kept))}; {len(gone)} go, {size(sum(gone))}", highlight=False)
     for one in outcomes:
         if one.detail:
             err.print(f"[yellow]note:[/] {escape(one.verdict.backup.id)}: {escape(one.detail)}")
@@ -187,11 +188,7 @@ def _cells(outcome: Outcome, dry_run: bool) -> tuple[str, ...]:
         escape(backup.id),
         escape(backup.subject if backup.kind == "vector" else f"{backup.kind} {backup.subject}"),
         f"{backup.taken_at:%Y-%m-%d %H:%M}",
-        _megabytes(backup.size),
+        size(backup.size),
         f"[{_COLOUR[action]}]{_FORETOLD[action] if dry_run else action}[/]",
         escape("; ".join(outcome.verdict.reasons) + until),
     )
-
-
-def _megabytes(size: int) -> str:
-    return f"{size / 1e6:.1f} MB"

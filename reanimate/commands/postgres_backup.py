@@ -15,6 +15,7 @@ from reanimate.commands.progress import Report, progress_bars
 from reanimate.config import load_settings
 from reanimate.dumps.manifest import PostgresManifest
 from reanimate.errors import InputInvalid, ReanimateError
+from reanimate.incidents.wording import size
 from reanimate.protection.databases import back_up_database, databases_to_back_up
 
 __all__ = ["app"]
@@ -46,8 +47,8 @@ def run_backup(
             manifest = published.manifest
             out.print(
                 f"backup [bold]{escape(manifest.id)}[/] of {escape(manifest.subject)}: {manifest.facts.rows} rows in "
-                f"{len(manifest.facts.tables)} tables, {_megabytes(manifest.size_bytes)} "
-                f"({_megabytes(manifest.stored_bytes)} stored), checked and published"
+                f"{len(manifest.facts.tables)} tables, {size(manifest.size_bytes)} "
+                f"({size(manifest.stored_bytes)} stored), checked and published"
             )
             for warning in manifest.warnings:
                 err.print(f"[yellow]note:[/] {escape(warning)}")
@@ -103,7 +104,7 @@ def list_backups(
             _proven(one),
             str(len(manifest.facts.tables)),
             str(manifest.facts.rows),
-            _megabytes(manifest.size_bytes),
+            size(manifest.size_bytes),
         )
     for broken in damaged:
         table.add_row(broken.id, f"[red]damaged:[/] {escape(broken.reason)}")
@@ -153,9 +154,9 @@ def _details(manifest: PostgresManifest) -> dict[str, str]:
         f"{len(facts.sequences)} sequences, {len(facts.schema_objects)} objects in all",
         "extensions": ", ".join(f"{one.name} {one.version}" for one in facts.extensions) or "none",
         "roles": ", ".join(role.name for role in facts.roles) or "none",
-        "on disk there": _megabytes(facts.size_bytes),
-        "part": f"{_megabytes(part.size)}, SHA-256 {part.sha256}, {part.blob}",
-        "stored": f"{_megabytes(part.stored_size)} as {'+'.join(part.packing) or 'it is'}",
+        "on disk there": size(facts.size_bytes),
+        "part": f"{size(part.size)}, SHA-256 {part.sha256}, {part.blob}",
+        "stored": f"{size(part.stored_size)} as {'+'.join(part.packing) or 'it is'}",
         "warnings": "; ".join(manifest.warnings) or "none",
     }
 
@@ -193,7 +194,3 @@ def _row(one: Published[PostgresManifest]) -> dict[str, Any]:
 
 def _damaged_row(damaged: DamagedBackup) -> dict[str, Any]:
     return {"id": damaged.id, "state": "damaged", "reason": damaged.reason, "key": damaged.key}
-
-
-def _megabytes(size: int) -> str:
-    return f"{size / 1e6:.1f} MB"

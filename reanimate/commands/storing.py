@@ -16,6 +16,7 @@ from reanimate.commands.output import JsonFlag, err, out, print_json, run
 from reanimate.commands.progress import Report, progress_bars
 from reanimate.config import load_settings
 from reanimate.errors import InputInvalid, NotFound
+from reanimate.incidents.wording import size
 from reanimate.protection.copies import Copies, copy_backups
 from reanimate.protection.rereading import Rereading, Scope, reread
 
@@ -70,8 +71,8 @@ async def _copy(backup_ids: list[str], everything: bool, to: str, source: str | 
 
 def _show_copies(copies: Copies, to: str) -> None:
     for one in copies.copied:
-        rest = f", {_megabytes(one.there)} were there already" if one.there else ""
-        out.print(f"[bold]{escape(one.id)}[/] is in {escape(to)}: {_megabytes(one.sent)} sent{rest}")
+        rest = f", {size(one.there)} were there already" if one.there else ""
+        out.print(f"[bold]{escape(one.id)}[/] is in {escape(to)}: {size(one.sent)} sent{rest}")
     for backup_id, problem in copies.failed.items():
         err.print(f"[bold red]not copied:[/] {escape(backup_id)}: {escape(problem)}", soft_wrap=True)
     if not copies.copied and not copies.failed:
@@ -159,9 +160,9 @@ def _show_rereading(found: Rereading, read_data: bool) -> None:
     for one in found.unusable:
         err.print(f"[bold red]unusable:[/] {escape(one.id)}: {escape(one.reason)}", soft_wrap=True)
     table = Table(box=None, pad_edge=False, show_header=False)
-    size = sum(read.part.size for read in found.reads)
+    read_bytes = sum(read.part.size for read in found.reads)
     verb = "read and hashed" if read_data else "looked at, not read"
-    table.add_row("[dim]parts[/]", f"{len(found.reads)} of {found.of}, {_megabytes(size)}, {verb}")
+    table.add_row("[dim]parts[/]", f"{len(found.reads)} of {found.of}, {size(read_bytes)}, {verb}")
     table.add_row("[dim]damaged[/]", escape(", ".join(found.damaged)) or "none")
     if found.strangers:
         table.add_row("[dim]known to no manifest[/]", escape(", ".join(found.strangers)))
@@ -185,7 +186,3 @@ async def _forget(backup_id: str, repository: str | None) -> None:
         raise InputInvalid(f"{backup_id} is there", hint="`reanimate backup delete` removes it")
     if not where.catalog.memory.forget(backup_id):
         raise NotFound(f"no backup {backup_id!r} is missed in {where.name}")
-
-
-def _megabytes(size: int) -> str:
-    return f"{size / 1e6:.1f} MB"

@@ -6,7 +6,7 @@ import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError
 from obstore.store import ObjectStore
 
-from reanimate.errors import NotFound, ReanimateError, Refused, Unreachable
+from reanimate.errors import ConfigInvalid, NotFound, ReanimateError, Refused, Unreachable
 from reanimate.storage.transport import delete_object, sync_object, told
 
 __all__ = ["ObjectStore", "create_object", "read_object", "remove_objects"]
@@ -17,6 +17,7 @@ async def create_object(store: ObjectStore, key: str, content: bytes) -> None:
 
     Raises:
         Refused: it exists, with other content.
+        ConfigInvalid: there is no such bucket.
         Unreachable: the store could not be written.
     """
     try:
@@ -25,6 +26,8 @@ async def create_object(store: ObjectStore, key: str, content: bytes) -> None:
         # After a lost reply it is our own.
         if await read_object(store, key) != content:
             raise Refused(f"storing {key}: it exists already, with other content") from error
+    except FileNotFoundError as error:
+        raise ConfigInvalid(f"storing {key}: the bucket does not exist", hint="make it, or mend the url") from error
     except (BaseError, OSError) as error:
         failure = told(error, f"storing {key}")
         # A create is not sent again below us; it may have happened all the same.
