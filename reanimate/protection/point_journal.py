@@ -48,7 +48,10 @@ class DatabaseStep(BaseModel):
 
     name: str
     backup_id: str
+    new_name: str
+    """That it is restored under, beside the live one."""
     restored: str | None = None
+    """The same, once it stands there whole and verified."""
     existed: bool = True
     """Whether there was one to be kept."""
     kept: str | None = None

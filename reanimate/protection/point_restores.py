@@ -134,7 +134,10 @@ class _Restore:
             ],
             databases=[
                 DatabaseStep(
-                    name=each.plan.name, backup_id=each.plan.backup_id, existed=each.plan.kept_name is not None
+                    name=each.plan.name,
+                    backup_id=each.plan.backup_id,
+                    new_name=each.plan.new_name,
+                    existed=each.plan.kept_name is not None,
                 )
                 for each in plan.databases
             ],

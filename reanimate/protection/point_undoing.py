@@ -61,7 +61,7 @@ async def abandon(services: Services, journal: Journal, error: BaseException) ->
                 await discard_collection(server, step.new_name)
     for noted in journal.databases:
         with suppress(ReanimateError):
-            await _drop_restored(login_to(services, noted.name), noted, journal.began_at)
+            await _drop_restored(login_to(services, noted.name), noted)
     for subject in journal.paths:
         clear(Path(path_of(subject)))
     journal.error = str(error) or type(error).__name__
@@ -135,14 +135,11 @@ async def _name_back(login: Login, noted: DatabaseStep, began: datetime, *, end_
     await give_back(login, utcnow(), end_sessions=end_sessions)
 
 
-async def _drop_restored(login: Login, noted: DatabaseStep, began: datetime) -> None:
+async def _drop_restored(login: Login, noted: DatabaseStep) -> None:
     """Drop what was restored, or half restored, and never took a name."""
     async with maintenance(login) as connection, database_exclusively(connection, login.database):
         await sweep(connection, login)
         known = await databases_of(connection, login.database)
     for one in known:
-        ours = one.name == noted.restored or (
-            noted.restored is None and one.backup_id == noted.backup_id and datetime.fromisoformat(one.at) >= began
-        )
-        if ours and one.stage is DatabaseStage.RESTORED:
+        if one.name == noted.new_name and one.stage is DatabaseStage.RESTORED:
             await discard_database(login, one.name)
