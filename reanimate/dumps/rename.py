@@ -2,9 +2,9 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import psycopg
 from psycopg import AsyncConnection
@@ -78,7 +78,7 @@ async def take_name(login: Login, restored: str, now: datetime, *, end_sessions:
     async with maintenance(login) as connection, exclusively(connection, live):
         marked = await _marked(connection, live, restored, Stage.RESTORED)
         exists, comment = await _comment(connection, live)
-        aside = kept_name(live, now)
+        aside = await _free(connection, kept_name, live, now)
         moves = [(live, aside), (restored, live)] if exists else [(restored, live)]
 
         async def note() -> None:
@@ -104,7 +104,7 @@ async def give_back(login: Login, now: datetime, *, end_sessions: bool = False) 
             raise NotFound(f"no database is kept from before a restore of {live!r} on {login.where}")
         back = kept[0]
         exists, comment = await _comment(connection, live)
-        aside = undone_name(live, now)
+        aside = await _free(connection, undone_name, live, now)
         moves = [(live, aside), (back.name, live)] if exists else [(back.name, live)]
 
         async def note() -> None:
@@ -131,7 +131,7 @@ async def withdraw(login: Login, backup_id: str, now: datetime, *, end_sessions:
         exists, comment = await _comment(connection, live)
         if not exists:
             raise NotFound(f"there is no database {live!r} on {login.where}")
-        aside = undone_name(live, now)
+        aside = await _free(connection, undone_name, live, now)
 
         async def note() -> None:
             await mark(connection, Marked(aside, live, Stage.UNDONE, backup_id, now.isoformat(), comment))
@@ -161,6 +161,13 @@ async def _marked(connection: AsyncConnection, live: str, name: str, *stages: St
             raise InputInvalid(f"database {name!r} is {marked.stage}, not {' or '.join(stages)}")
     names = ", ".join(marked.name for marked in known) or "none"
     raise NotFound(f"no restore of {live!r} made a database {name!r}", hint=f"there are: {names}")
+
+
+async def _free(connection: AsyncConnection, named: Callable[[str, datetime], str], live: str, now: datetime) -> str:
+    """Return the first name of a kind that no database has: names carry seconds, and two moves can fall into one."""
+    while (await _comment(connection, name := named(live, now)))[0]:
+        now += timedelta(seconds=1)
+    return name
 
 
 async def _comment(connection: AsyncConnection, database: str) -> tuple[bool, str | None]:
@@ -212,15 +219,17 @@ async def _ending(login: Login, names: Sequence[str]) -> AsyncIterator[set[int]]
         Refused: this user may not end somebody's session.
     """
     gone: set[int] = set()
+    over = asyncio.Event()
 
     async def end() -> None:
         async with maintenance(login) as connection:
-            while True:
+            while not over.is_set():
                 for name in names:
                     for session in await sessions_of(connection, name):
                         await connection.execute("SELECT pg_terminate_backend(%s)", (session.pid,))
                         gone.add(session.pid)
-                await asyncio.sleep(_PAUSE_S)
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(over.wait(), _PAUSE_S)
 
     task = asyncio.create_task(end()) if names else None
     try:
@@ -231,7 +240,7 @@ async def _ending(login: Login, names: Sequence[str]) -> AsyncIterator[set[int]]
         raise
     finally:
         if task is not None:
-            task.cancel()
+            over.set()  # not cancelled: a connection that is just being made would be left open
             await asyncio.gather(task, return_exceptions=True)
 
 

@@ -128,7 +128,7 @@ async def test_responder__a_broken_record_connection_calls_nobody(
 
 async def test_responder__leaves_runs_of_the_future_alone(prefect: Prefect, responder: Responder) -> None:
     """Schedules announce their runs days ahead; none is claimed before its time."""
-    deployment = await prefect.ask("GET", "/deployments/name/backup/collections")
+    deployment = await prefect.ask("GET", "/deployments/name/night/everything")
 
     async def announced() -> list[str]:
         body = {"flow_runs": {"deployment_id": {"any_": [deployment["id"]]}}}

@@ -1,6 +1,7 @@
 """A restored database takes the live one's name and gives it back, with clients connected and not."""
 
 import asyncio
+from datetime import timedelta
 from pathlib import Path
 
 import psycopg
@@ -149,3 +150,18 @@ async def test_switch__by_an_ordinary_user(databases: Databases, programs: list[
     assert await query(app, "SHOW work_mem") == [("9MB",)]
     await give_back(app, utcnow())
     assert await query(app, "SELECT count(*) FROM app.t") == [(0,)]
+
+
+async def test_switch__twice_within_one_second(small: Login, programs: list[Programs], tmp_path: Path) -> None:
+    """Names carry seconds; a second restore and undo in the same one takes the next name instead of failing."""
+    now = utcnow()
+    dump = await dumped(small, tmp_path, programs)
+    asides = set()
+    for moment in (now, now + timedelta(seconds=1)):
+        beside = await restore_beside(small, dump, programs, moment)
+        kept = (await take_name(small, beside.name, now)).kept
+        undone = (await give_back(small, now)).kept
+        assert kept
+        assert undone
+        asides |= {kept, undone}
+    assert len(asides) >= 3
