@@ -12,12 +12,10 @@ import orjson
 from reanimate.clock import ensure_utc, utcnow
 from reanimate.errors import InputInvalid, Refused
 from reanimate.gateway.control_plane import ControlPlane
-from reanimate.gateway.figures import Figures
-from reanimate.gateway.fleet import Fleet
-from reanimate.gateway.metrics import render
+from reanimate.gateway.exposition import family, text
 from reanimate.gateway.request import ClientGone, Receive, Request, Scope, Send
 from reanimate.gateway.switchboard import Switchboard
-from reanimate.gateway.totals import Totals
+from reanimate.gateway.vector.plane import VectorPlane
 
 __all__ = ["Control"]
 
@@ -32,18 +30,14 @@ class Control:
         gateway: str,
         control_key: str,
         *,
-        fleet: Fleet,
+        vector: VectorPlane,
         switchboard: Switchboard,
-        figures: Figures,
-        totals: Totals,
         control_plane: ControlPlane,
     ) -> None:
         self._gateway = gateway
         self._key = control_key
-        self._fleet = fleet
+        self._vector = vector
         self._switchboard = switchboard
-        self._figures = figures
-        self._totals = totals
         self._control_plane = control_plane
         self._boot_id = uuid.uuid4().hex
         self._routes: dict[tuple[str, str], Callable[[Request, bytes], Awaitable[None]]] = {
@@ -107,11 +101,10 @@ class Control:
         except ValueError as error:
             await request.refuse(400, f"since is not an ISO 8601 time with a zone: {error}")
             return
-        await _json(request, self._status(self._figures.since(since)))
+        await _json(request, self._status(since))
 
     async def _show_metrics(self, request: Request, _: bytes) -> None:
-        text = render(self._status(self._figures.lifetime())).encode()
-        await _answer(request, text, b"text/plain; version=0.0.4; charset=utf-8")
+        await _answer(request, self._metrics().encode(), b"text/plain; version=0.0.4; charset=utf-8")
 
     async def _show_health(self, request: Request, _: bytes) -> None:
         await _json(request, {"status": "ok", "gateway": self._gateway, "boot_id": self._boot_id, **self._obeyed()})
@@ -120,28 +113,20 @@ class Control:
         document = self._switchboard.document
         return {"seq": self._switchboard.seq, "ledger": document.ledger if document else None}
 
-    def _status(self, figures: dict[str, Any]) -> dict[str, Any]:
-        """Add to the counts what is so now."""
-        counted = figures["targets"]
-        targets = {}
-        for name, target in self._fleet.targets.items():
-            since = self._fleet.out_since.get(name)
-            targets[name] = {
-                "requests": counted.get(name, {}).get("requests", 0),
-                "failures": counted.get(name, {}).get("failures", 0),
-                "state": "out" if self._fleet.is_out(target) else "up",
-                "out_since": since.isoformat() if since else None,
-                "missing": sorted(self._fleet.health[name].missing),
-            }
+    def _status(self, since: datetime | None) -> dict[str, Any]:
         return {
             "gateway": self._gateway,
             "boot_id": self._boot_id,
-            **figures,
-            "targets": targets,
-            "totals": {"writes_acknowledged": dict(self._totals.acknowledged)},
+            **self._vector.status(since),
             "switches": self._obeyed(),
             "stale_s": self._control_plane.stale_s,
         }
+
+    def _metrics(self) -> str:
+        own = [family("switches_seq", "gauge", "The number of the switches obeyed.", [({}, self._switchboard.seq)])]
+        if (stale_s := self._control_plane.stale_s) is not None:
+            own.append(family("stale_seconds", "gauge", "Since the control plane was last heard.", [({}, stale_s)]))
+        return self._vector.metrics() + text(own)
 
 
 async def _json(request: Request, value: dict[str, Any]) -> None:

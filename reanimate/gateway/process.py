@@ -21,18 +21,10 @@ from reanimate.config import Settings
 from reanimate.errors import ConfigInvalid, NotFound
 from reanimate.gateway.control import Control
 from reanimate.gateway.control_plane import ControlPlane
-from reanimate.gateway.figures import Figures
-from reanimate.gateway.fleet import Fleet
-from reanimate.gateway.observations import Observations
-from reanimate.gateway.prober import Prober
-from reanimate.gateway.protection import Protection
 from reanimate.gateway.proxy import Proxy
-from reanimate.gateway.reads import Reads
 from reanimate.gateway.switchboard import Switchboard
-from reanimate.gateway.targets import targets_from
-from reanimate.gateway.totals import Totals
-from reanimate.gateway.upstream import Upstream
-from reanimate.gateway.writes import Writes
+from reanimate.gateway.vector.plane import open_vector_plane
+from reanimate.gateway.vector.targets import targets_from
 from reanimate.secrets import Secrets
 
 __all__ = ["find_addresses", "serve"]
@@ -126,20 +118,21 @@ async def serve(settings: Settings, addresses: Addresses, secrets: Secrets) -> N
     targets = targets_from(settings.vector, addresses.vector)
     traffic, control = _listen(addresses.gateway), _listen(addresses.gateway_control)
     home: Path = settings.home / "gateway"
-    hang_limit_s = settings.gateway.hang_limit_s
     async with AsyncExitStack() as stack:
         session = await stack.enter_async_context(aiohttp.ClientSession())
-        upstream = await stack.enter_async_context(Upstream(targets, hang_limit_s))
-        observations = Observations(session, addresses.watch, secrets.control_key)
-        stack.push_async_callback(observations.close)
-        fleet = Fleet(targets, observations)
-        switchboard = Switchboard(
-            home / "switches.json", secrets.control_key, tuple(target.name for target in fleet.online)
+        vector = await stack.enter_async_context(
+            open_vector_plane(
+                targets,
+                session,
+                home=home,
+                watch_url=addresses.watch,
+                control_key=secrets.control_key,
+                hang_limit_s=settings.gateway.hang_limit_s,
+                clock=time.time,
+            )
         )
+        switchboard = Switchboard(home / "switches.json", secrets.control_key, (vector.switches.obey,))
         switchboard.load()
-        figures = Figures(time.time)
-        totals = Totals(home / "totals.json")
-        stack.callback(totals.save)
         control_plane = ControlPlane(
             session,
             switchboard,
@@ -149,22 +142,16 @@ async def serve(settings: Settings, addresses: Addresses, secrets: Secrets) -> N
             control_url=addresses.gateway_control,
         )
         await control_plane.ask(_FIRST_ASK_S)
-        prober = Prober(fleet, upstream, hang_limit_s)
-        protection = Protection(fleet, upstream, hang_limit_s)
-        reads = Reads(fleet, upstream, switchboard, figures, hang_limit_s)
-        writes = Writes(fleet, upstream, switchboard, protection, figures, totals, hang_limit_s)
         app = Control(
             settings.gateway.name,
             secrets.control_key,
-            fleet=fleet,
+            vector=vector,
             switchboard=switchboard,
-            figures=figures,
-            totals=totals,
             control_plane=control_plane,
         )
-        await _beside([control_plane.follow(), totals.keep(), *(prober.watch(target) for target in targets)], stack)
+        await _beside([control_plane.follow(), *vector.background()], stack)
         log.warning("listening on %s, control on %s", addresses.gateway, addresses.gateway_control)
-        await _run([(_listener(Proxy(reads, writes)), traffic), (_listener(app), control)])
+        await _run([(_listener(Proxy(vector)), traffic), (_listener(app), control)])
     log.warning("ended")
 
 

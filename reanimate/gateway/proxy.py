@@ -1,11 +1,9 @@
-"""The application on the traffic port: classify, then hand over."""
+"""The application on the traffic port: to which plane a request belongs."""
 
 import asyncio
 
-from reanimate.gateway.reads import Reads
 from reanimate.gateway.request import Receive, Request, Scope, Send
-from reanimate.gateway.routing import Kind, classify
-from reanimate.gateway.writes import Writes
+from reanimate.gateway.vector.plane import VectorPlane
 
 __all__ = ["Proxy"]
 
@@ -13,18 +11,13 @@ __all__ = ["Proxy"]
 class Proxy:
     """A raw ASGI application: no framework on the hot path."""
 
-    def __init__(self, reads: Reads, writes: Writes) -> None:
-        self._reads = reads
-        self._writes = writes
+    def __init__(self, vector: VectorPlane) -> None:
+        self._vector = vector
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive, send)
-        route = classify(request.method, request.path)
         try:
-            if route.kind is Kind.READ:
-                await self._reads.handle(request, route)
-            else:
-                await self._writes.handle(request, route)
+            await self._vector.handle(request)
         except asyncio.CancelledError:
             # The process ends and this request took longer than it can wait. Nobody waits for this task.
             if not request.started:

@@ -8,8 +8,6 @@ from urllib.parse import quote_from_bytes
 
 import orjson
 
-from reanimate.gateway.headers import request_headers
-
 __all__ = ["ClientGone", "Receive", "Request", "Scope", "Send"]
 
 Scope = MutableMapping[str, Any]
@@ -26,7 +24,7 @@ class Request:
 
     __slots__ = (
         "_gone", "_prefix", "_receive", "_rest", "_send",
-        "client", "headers", "left", "length", "method", "passed", "path", "started", "target",
+        "client", "headers", "left", "length", "method", "path", "started", "target",
     )  # fmt: skip
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -41,7 +39,6 @@ class Request:
         self.target = f"{self.path}?{query.decode('ascii')}" if query else self.path
         """Path and query, as they stand in the request line."""
         self.headers: list[tuple[bytes, bytes]] = scope["headers"]
-        self.passed = request_headers(self.headers)
         self.client: str = (scope.get("client") or ("?",))[0]
         self.started = False
         """Whether the answer's head has been sent."""

@@ -5,58 +5,36 @@ import base64
 import hmac
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from pathlib import Path
 
 from reanimate.errors import InputInvalid
 from reanimate.files import write_atomically
-from reanimate.gateway.shares import Plan
-from reanimate.switches.document import SwitchDocument, read_document, sign
+from reanimate.switches.document import Claim, SwitchDocument, read_document, sign
 
 __all__ = ["Switchboard"]
 
 log = logging.getLogger("reanimate.gateway")
 
-_PLANS_KEPT = 10_000
+Listener = Callable[[tuple[Claim, ...]], None]
 
 
 class Switchboard:
-    """What holds now. Asked on every request, so plans are worked out once for each name and document."""
+    """What holds now. Each plane listens, and works out for itself what the claims mean to it."""
 
-    def __init__(self, file: Path, key: str, targets: tuple[str, ...]) -> None:
+    def __init__(self, file: Path, key: str, listeners: tuple[Listener, ...]) -> None:
         self._file = file
         self._key = key
-        self._targets = targets
+        self._listeners = listeners
         self._lock = asyncio.Lock()
         self._body = b""
         self.document: SwitchDocument | None = None
-        self._shares: dict[str, int] = {}
-        self._holds: frozenset[str] = frozenset()
-        self._plans: dict[str | None, Plan] = {}
 
     @property
     def seq(self) -> int:
         """The number of the document obeyed; 0 when there was none yet."""
         return self.document.seq if self.document is not None else 0
-
-    def plan(self, name: str | None) -> Plan:
-        """Return who may answer a read of `name`, and by which share."""
-        plan = self._plans.get(name)
-        if plan is None:
-            plan = Plan.of([(target, self.bound(target, name)) for target in self._targets])
-            if len(self._plans) < _PLANS_KEPT:
-                self._plans[name] = plan
-        return plan
-
-    def holds_writes(self, target: str, name: str | None) -> bool:
-        """Say whether writes of `name` to `target` are to be refused."""
-        return target in self._holds or (name is not None and f"{target}/{name}" in self._holds)
-
-    def bound(self, target: str, name: str | None) -> int:
-        """Return the greatest share of the reads of `name` that a target may get, in percent."""
-        bound = self._shares.get(target, 100)
-        return bound if name is None else min(bound, self._shares.get(f"{target}/{name}", 100))
 
     async def take(self, body: bytes, headers: Mapping[str, str], now: datetime) -> SwitchDocument:
         """Obey a document if it is newer than the one obeyed, and keep it; return the one obeyed afterwards.
@@ -88,9 +66,8 @@ class Switchboard:
 
     def _obey(self, document: SwitchDocument, body: bytes) -> None:
         claims = document.switches
-        self._shares = {c.scope: max(0, min(100, int(c.value))) for c in claims if c.switch == "read_share"}
-        self._holds = frozenset(c.scope for c in claims if c.switch == "writes" and c.value == "hold")
-        self._plans = {}
+        for listener in self._listeners:
+            listener(claims)
         self._body = body
         self.document = document
         told = ", ".join(f"{c.switch} {c.scope} = {c.value}" for c in claims) or "all at their default"

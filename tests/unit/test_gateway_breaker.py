@@ -1,6 +1,6 @@
 """When a target, or a name on it, is not asked, and when it is again."""
 
-from reanimate.gateway.breaker import Breaker, Health, Standing
+from reanimate.gateway.vector.breaker import Breaker, Health, Standing
 
 
 def _out(now: float = 0.0) -> Breaker:

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from reanimate.gateway.figures import Figures, Outcome
-from reanimate.gateway.metrics import render
-from reanimate.gateway.totals import Totals
+from reanimate.gateway.vector.figures import Figures, Outcome
+from reanimate.gateway.vector.metrics import render
+from reanimate.gateway.vector.totals import Totals
 
 START = 1_800_000_000.0
 
@@ -90,14 +90,13 @@ def test_figures__requests_and_failures_are_counted_for_each_target(figures: Fig
 def test_metrics__labels_are_escaped(figures: Figures) -> None:
     """A collection may be called anything."""
     status = {
-        **figures.lifetime(), "switches": {"seq": 3}, "stale_s": None,
+        **figures.lifetime(),
         "targets": {"primary": {"requests": 1, "failures": 0, "state": "up"}},
         "totals": {"writes_acknowledged": {'a"b\\c': 2}},
     }  # fmt: skip
     text = render(status)
     assert 'reanimate_gateway_writes_acknowledged_total{collection="a\\"b\\\\c"} 2\n' in text
     assert 'reanimate_gateway_target_up{target="primary"} 1\n' in text
-    assert "reanimate_gateway_switches_seq 3\n" in text
 
 
 def test_totals__are_kept_and_go_on(tmp_path: Path) -> None:

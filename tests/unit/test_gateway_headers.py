@@ -1,7 +1,7 @@
 """What passes through, and which key a target is spoken to with."""
 
-from reanimate.gateway.headers import KeyRing, answer_headers, request_headers
-from reanimate.gateway.targets import Target
+from reanimate.gateway.vector.headers import KeyRing, answer_headers, request_headers
+from reanimate.gateway.vector.targets import Target
 
 PRIMARY = Target("primary", "http://a", is_primary=True, api_key="secret-a")
 REPLICA = Target("replica", "http://b", is_primary=False, api_key="secret-b")

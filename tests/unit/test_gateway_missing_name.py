@@ -4,9 +4,9 @@ import zlib
 
 import pytest
 
-from reanimate.gateway.routing import classify
-from reanimate.gateway.targets import Target
-from reanimate.gateway.upstream import Answer, missing_name
+from reanimate.gateway.vector.routing import classify
+from reanimate.gateway.vector.targets import Target
+from reanimate.gateway.vector.upstream import Answer, missing_name
 
 TARGET = Target("primary", "http://a", is_primary=True)
 ABSENT = b'{"status":{"error":"Not found: Collection `kb` doesn\'t exist!"},"time":0}'

@@ -2,7 +2,7 @@
 
 import pytest
 
-from reanimate.gateway.routing import Act, Kind, Route, classify
+from reanimate.gateway.vector.routing import Act, Kind, Route, classify
 
 READS = [
     "GET /", "GET /healthz", "GET /livez", "GET /readyz", "GET /aliases", "GET /collections", "HEAD /collections/kb",

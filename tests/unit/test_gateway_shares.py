@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reanimate.gateway.shares import Plan, divide
+from reanimate.gateway.vector.shares import Plan, divide
 
 
 @pytest.mark.parametrize(

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from datetime import datetime
 
 from reanimate.clock import utcnow
-from reanimate.gateway.breaker import Health, Standing, Trouble
-from reanimate.gateway.observations import Observations
-from reanimate.gateway.targets import Target
+from reanimate.gateway.vector.breaker import Health, Standing, Trouble
+from reanimate.gateway.vector.observations import Observations
+from reanimate.gateway.vector.targets import Target
 
 __all__ = ["Fleet"]
 

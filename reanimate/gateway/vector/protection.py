@@ -7,10 +7,10 @@ import asyncio
 from collections.abc import Callable
 from urllib.parse import quote
 
-from reanimate.gateway.breaker import Trouble
-from reanimate.gateway.fleet import Fleet
-from reanimate.gateway.targets import Target
-from reanimate.gateway.upstream import TargetFailed, Upstream
+from reanimate.gateway.vector.breaker import Trouble
+from reanimate.gateway.vector.fleet import Fleet
+from reanimate.gateway.vector.targets import Target
+from reanimate.gateway.vector.upstream import TargetFailed, Upstream
 
 __all__ = ["Protection"]
 

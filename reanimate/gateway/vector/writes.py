@@ -7,15 +7,15 @@ from collections.abc import AsyncIterator
 
 import orjson
 
-from reanimate.gateway.breaker import Trouble
-from reanimate.gateway.figures import Figures, Outcome
-from reanimate.gateway.fleet import Fleet
-from reanimate.gateway.protection import Protection
 from reanimate.gateway.request import ClientGone, Request
-from reanimate.gateway.routing import Act, Kind, Route
-from reanimate.gateway.switchboard import Switchboard
-from reanimate.gateway.totals import Totals
-from reanimate.gateway.upstream import Answer, Attempt, TargetFailed, Upstream, missing_name
+from reanimate.gateway.vector.breaker import Trouble
+from reanimate.gateway.vector.figures import Figures, Outcome
+from reanimate.gateway.vector.fleet import Fleet
+from reanimate.gateway.vector.protection import Protection
+from reanimate.gateway.vector.routing import Act, Kind, Route
+from reanimate.gateway.vector.switches import VectorSwitches
+from reanimate.gateway.vector.totals import Totals
+from reanimate.gateway.vector.upstream import Answer, Attempt, TargetFailed, Upstream, missing_name
 
 __all__ = ["Writes"]
 
@@ -34,7 +34,7 @@ class Writes:
         self,
         fleet: Fleet,
         upstream: Upstream,
-        switchboard: Switchboard,
+        switches: VectorSwitches,
         protection: Protection,
         figures: Figures,
         totals: Totals,
@@ -42,7 +42,7 @@ class Writes:
     ) -> None:
         self._fleet = fleet
         self._upstream = upstream
-        self._switchboard = switchboard
+        self._switches = switches
         self._protection = protection
         self._figures = figures
         self._totals = totals
@@ -91,7 +91,7 @@ class Writes:
             return None
         names = (None, *_names_in(body)) if route.act is Act.ALIASES else (route.name,)
         for name in names:
-            if self._switchboard.holds_writes(primary.name, name):
+            if self._switches.holds_writes(primary.name, name):
                 return f"writes to {name or primary.name} are held by the control plane; nothing was sent"
         if route.name is not None and await self._is_lost(route, route.name, self._upstream.identity(request)):
             return _lost(route.name, primary.name)

@@ -6,10 +6,10 @@ from urllib.parse import quote
 
 import orjson
 
-from reanimate.gateway.breaker import Standing, Trouble
-from reanimate.gateway.fleet import Fleet
-from reanimate.gateway.targets import Target
-from reanimate.gateway.upstream import TargetFailed, Upstream
+from reanimate.gateway.vector.breaker import Standing, Trouble
+from reanimate.gateway.vector.fleet import Fleet
+from reanimate.gateway.vector.targets import Target
+from reanimate.gateway.vector.upstream import TargetFailed, Upstream
 
 __all__ = ["Prober"]
 

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 import aiohttp
 from yarl import URL
 
-from reanimate.gateway.breaker import Trouble
-from reanimate.gateway.headers import KeyRing, answer_headers
 from reanimate.gateway.request import ClientGone, Request
-from reanimate.gateway.routing import Act, Route
-from reanimate.gateway.targets import Target
+from reanimate.gateway.vector.breaker import Trouble
+from reanimate.gateway.vector.headers import KeyRing, answer_headers, request_headers
+from reanimate.gateway.vector.routing import Act, Route
+from reanimate.gateway.vector.targets import Target
 
 __all__ = ["Answer", "Attempt", "TargetFailed", "Upstream", "missing_name"]
 
@@ -159,7 +159,7 @@ class Upstream:
             TargetFailed: there was no answer; REFUSED says that nothing was sent.
             ClientGone: the client left in the middle of its body.
         """
-        headers = [*request.passed, *self._keys.for_target(target, self._keys.sent(request.headers))]
+        headers = [*request_headers(request.headers), *self._keys.for_target(target, self._keys.sent(request.headers))]
         data: bytes | AsyncIterator[bytes] | None = body
         if isinstance(body, bytes):
             if len(body) > _ONE_WRITE:

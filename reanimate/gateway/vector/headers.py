@@ -7,7 +7,7 @@ gateway's port where only the agent reaches it. Any other key is passed on as it
 
 from collections.abc import Iterable
 
-from reanimate.gateway.targets import Target
+from reanimate.gateway.vector.targets import Target
 
 __all__ = ["KeyRing", "answer_headers", "request_headers"]
 

@@ -4,14 +4,14 @@ import asyncio
 import contextlib
 import random
 
-from reanimate.gateway.breaker import Standing, Trouble
-from reanimate.gateway.figures import Figures, Outcome
-from reanimate.gateway.fleet import Fleet
-from reanimate.gateway.race import Course, Race
 from reanimate.gateway.request import ClientGone, Request
-from reanimate.gateway.routing import Route
-from reanimate.gateway.switchboard import Switchboard
-from reanimate.gateway.upstream import Answer, TargetFailed, Upstream, missing_name
+from reanimate.gateway.vector.breaker import Standing, Trouble
+from reanimate.gateway.vector.figures import Figures, Outcome
+from reanimate.gateway.vector.fleet import Fleet
+from reanimate.gateway.vector.race import Course, Race
+from reanimate.gateway.vector.routing import Route
+from reanimate.gateway.vector.switches import VectorSwitches
+from reanimate.gateway.vector.upstream import Answer, TargetFailed, Upstream, missing_name
 
 __all__ = ["Reads"]
 
@@ -34,11 +34,11 @@ class Reads:
     """Answers reads."""
 
     def __init__(
-        self, fleet: Fleet, upstream: Upstream, switchboard: Switchboard, figures: Figures, hang_limit_s: float
+        self, fleet: Fleet, upstream: Upstream, switches: VectorSwitches, figures: Figures, hang_limit_s: float
     ) -> None:
         self._fleet = fleet
         self._upstream = upstream
-        self._switchboard = switchboard
+        self._switches = switches
         self._figures = figures
         self._race = Race(fleet, upstream, figures, hang_limit_s)
         self._loop = asyncio.get_running_loop()
@@ -55,7 +55,7 @@ class Reads:
             self._figures.read(outcome, (self._loop.time() - began) * 1000)
 
     async def _answer(self, request: Request, route: Route) -> Outcome:
-        plan = self._switchboard.plan(route.name)
+        plan = self._switches.plan(route.name)
         order = self._fleet.by_standing(plan.order(random.random()), route.name)
         body = await request.body(_BODY_LIMIT)
         course = Course(request, route, body if body is not None else request.stream(), plan, order)
@@ -72,7 +72,7 @@ class Reads:
 
     def _last_resort(self, name: str | None) -> tuple[str, ...]:
         """Return the offline standbys that the switches allow: they answer when nobody else can, and never before."""
-        return tuple(one.name for one in self._fleet.offline if self._switchboard.bound(one.name, name) > 0)
+        return tuple(one.name for one in self._fleet.offline if self._switches.bound(one.name, name) > 0)
 
     async def _pass_on(self, course: Course, answer: Answer) -> Outcome:
         self._settle(course, answer)

@@ -8,13 +8,13 @@ import asyncio
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass, field
 
-from reanimate.gateway.breaker import Standing, Trouble
-from reanimate.gateway.figures import Figures
-from reanimate.gateway.fleet import Fleet
 from reanimate.gateway.request import ClientGone, Request
-from reanimate.gateway.routing import Route
-from reanimate.gateway.shares import Plan
-from reanimate.gateway.upstream import Answer, Attempt, TargetFailed, Upstream, missing_name
+from reanimate.gateway.vector.breaker import Standing, Trouble
+from reanimate.gateway.vector.figures import Figures
+from reanimate.gateway.vector.fleet import Fleet
+from reanimate.gateway.vector.routing import Route
+from reanimate.gateway.vector.shares import Plan
+from reanimate.gateway.vector.upstream import Answer, Attempt, TargetFailed, Upstream, missing_name
 
 __all__ = ["Course", "Race"]
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import aiohttp
 
-from reanimate.gateway.breaker import Trouble
+from reanimate.gateway.vector.breaker import Trouble
 
 __all__ = ["Observations"]
 
