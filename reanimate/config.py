@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from urllib.parse import quote
 from zoneinfo import ZoneInfo
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -19,6 +19,8 @@ from pydantic_settings import (
 )
 
 from reanimate.errors import ConfigInvalid
+from reanimate.llm_settings import LlmSettings
+from reanimate.section import Port, Seconds, Section
 
 __all__ = [
     "PREFECT_NAME",
@@ -47,9 +49,6 @@ __all__ = [
     "load_settings",
 ]
 
-Port = Annotated[int, Field(ge=0, le=65535)]
-Seconds = Annotated[float, Field(gt=0)]
-
 
 def default_home() -> Path:
     """Return `REANIMATE_HOME`, or the XDG data directory of this user."""
@@ -57,12 +56,6 @@ def default_home() -> Path:
         return Path(home).expanduser().absolute()
     data = os.environ.get("XDG_DATA_HOME") or str(Path.home() / ".local" / "share")
     return Path(data) / "reanimate"
-
-
-class Section(BaseModel):
-    """A table of the settings file; an unknown key is an error, so that a typo is not silently ignored."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class AgentSettings(Section):
@@ -138,7 +131,7 @@ class VectorSettings(Section):
     """Run an offline standby where no target has that role."""
     collections: tuple[str, ...] = ()
     """Collections or aliases to protect, by exact name or as a glob; empty means every one that has a backup."""
-    models: dict[str, str] = {}
+    models: dict[str, str] = Field(default_factory=dict)
     """Collection (or glob) -> name of the embedding model that makes its vectors."""
 
     @model_validator(mode="before")
@@ -277,7 +270,7 @@ class RepositorySettings(Section):
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,40}$")]
     url: str
     """file:///path, s3://bucket/prefix, gs://…, az://…"""
-    options: dict[str, SecretStr] = {}
+    options: dict[str, SecretStr] = Field(default_factory=dict)
     """Of the kind of store: endpoint, region, access_key_id, … The usual environment variables work too."""
     retention: RetentionSettings = RetentionSettings()
 
@@ -291,7 +284,7 @@ class BackupSettings(Section):
 
     store: str | None = None
     """The URL of the repository that backups are taken into, called `local`; else a folder in the home directory."""
-    options: dict[str, SecretStr] = {}
+    options: dict[str, SecretStr] = Field(default_factory=dict)
     """Of that store: endpoint, region, access_key_id, …"""
     retention: RetentionSettings = RetentionSettings()
     repositories: tuple[RepositorySettings, ...] = ()
@@ -438,6 +431,7 @@ class Settings(BaseSettings):
     prefect: PrefectSettings = PrefectSettings()
     gateway: GatewaySettings = GatewaySettings()
     vector: VectorSettings = VectorSettings()
+    llm: LlmSettings = LlmSettings()
     dependencies: tuple[DependencySettings, ...] = ()
     watch: WatchSettings = WatchSettings()
     alerts: AlertSettings = AlertSettings()

@@ -1,0 +1,1 @@
+"""The LLM plane: OpenAI's and Anthropic's APIs in front of several providers."""

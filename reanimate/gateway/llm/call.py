@@ -1,0 +1,115 @@
+"""One call of a caller, from its arrival to its end, with every attempt that was made for it."""
+
+import asyncio
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from reanimate.gateway.llm.catalogue import Catalogue, Key, Route, Target
+from reanimate.gateway.llm.failures import Failure, Rejected
+from reanimate.gateway.llm.prompt import Prompt
+from reanimate.gateway.request import Request
+
+__all__ = ["Attempt", "Call", "Ending", "Tenant", "Usage"]
+
+
+class Ending(StrEnum):
+    """How a call ended for the caller."""
+
+    ANSWERED = "answered"
+    DEGRADED = "degraded"
+    """Answered too, but marked: from another model, a cache, or by the static answer."""
+    REJECTED = "rejected"
+    """By the gateway's own policies (quota, kill, queue), or by the provider with an error that is the caller's."""
+    FAILED = "failed"
+    """Nobody could answer, or the answer broke off and could not be continued: the caller was told so."""
+    ABANDONED = "abandoned"
+    """The caller left before the end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens, as a provider counts them."""
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cached_tokens: int = 0
+    """Of the input, those that the provider took from its own cache."""
+
+    def __add__(self, other: "Usage") -> "Usage":
+        return Usage(
+            self.input_tokens + other.input_tokens,
+            self.output_tokens + other.output_tokens,
+            self.cached_tokens + other.cached_tokens,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Tenant:
+    """Who asks. Answers are never shared between two values of `partition`."""
+
+    name: str
+    partition: str
+    weight: int = 1
+
+
+@dataclass(slots=True)
+class Attempt:
+    """One request to a provider, and how it ended. Times are of the loop's clock, in seconds."""
+
+    target: Target
+    key: Key | None
+    began: float
+    purpose: str = "first"
+    """first, retry, next, hedge or continuation."""
+    head_at: float | None = None
+    first_token_at: float | None = None
+    ended: float | None = None
+    status: int | None = None
+    failure: Failure | None = None
+    """Why its answer was not used; None when it was, or when another one was faster."""
+    lost_race: bool = False
+    usage: Usage | None = None
+    """What the provider says that it counted."""
+    served: bool = False
+    """Whether the caller got (a part of) this answer."""
+
+
+@dataclass(slots=True, eq=False)
+class Call:
+    """Everything that is known of a call while it is underway."""
+
+    id: str
+    request: Request
+    prompt: Prompt
+    tenant: Tenant
+    route: Route
+    catalogue: Catalogue
+    began: float
+    deadline: float
+    """By the loop's clock."""
+    attempts: list[Attempt] = field(default_factory=list)
+    degraded: list[str] = field(default_factory=list)
+    """Why the answer is not what it would be on a good day, in words for `X-Reanimate-Degraded`."""
+    cache: str = "off"
+    """off, miss, hit, stale: for `X-Reanimate-Cache`."""
+    usage: Usage = field(default_factory=Usage)
+    """Of everything that the caller got, summed."""
+    ending: Ending | None = None
+    error: Rejected | None = None
+    """What the caller was told, when it was an error."""
+    task: asyncio.Task[Any] | None = None
+    stop: Rejected | None = None
+    """Set by `end`: why this call must not go on."""
+
+    def end(self, why: Rejected) -> None:
+        """Stop this call now, wherever it is; the caller is told `why`. The first reason stays."""
+        if self.stop is None and self.ending is None:
+            self.stop = why
+            if self.task is not None:
+                self.task.cancel()
+
+    @property
+    def answered_by(self) -> Target | None:
+        """The target whose answer, or whose last part of an answer, the caller got."""
+        return next((attempt.target for attempt in reversed(self.attempts) if attempt.served), None)

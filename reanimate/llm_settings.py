@@ -1,0 +1,169 @@
+"""The settings of the LLM plane: providers with their models, routes over them, tenants."""
+
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import Field, SecretStr, field_validator, model_validator
+
+from reanimate.section import Name, Seconds, Section, Share
+
+__all__ = ["LlmSettings", "ModelSettings", "ProviderSettings", "RouteSettings", "RouteTarget", "TenantSettings"]
+
+Count = Annotated[int, Field(ge=1)]
+Price = Annotated[float, Field(ge=0)]
+
+
+class ModelSettings(Section):
+    """One model of a provider: what it can do, what it costs, how much of it there is."""
+
+    name: Annotated[str, Field(min_length=1)]
+    """As the provider calls it."""
+    kind: Literal["chat", "embedding"] = "chat"
+    context_tokens: Count = 128_000
+    """Input and output together."""
+    max_output_tokens: Count | None = None
+    tools: bool = True
+    vision: bool = False
+    structured_output: bool = True
+    prefill: bool = False
+    """Goes on where an assistant message at the end of the conversation stops."""
+    input_price: Price = 0.0
+    """Of a million tokens, in the one currency of these settings."""
+    output_price: Price = 0.0
+    requests_per_min: Count | None = None
+    tokens_per_min: Count | None = None
+    concurrency: Count | None = None
+
+
+class ProviderSettings(Section):
+    """A server that speaks one of the two wires."""
+
+    name: Name
+    wire: Literal["openai", "anthropic"] = "openai"
+    url: str
+    """The base URL as the vendor's SDK takes it: https://api.openai.com/v1, https://api.anthropic.com"""
+    keys: tuple[SecretStr, ...] = ()
+    """One is used until it is out of quota or refused, then the next."""
+    pass_key: bool = False
+    """Pass on the key that the caller sent, to this provider only; for when the gateway has none of its own."""
+    headers: dict[str, SecretStr] = Field(default_factory=dict)
+    usage_in_streams: bool = True
+    """Ask for usage in streams; false for a server that does not know `stream_options`."""
+    connect_timeout_s: Seconds = 1.0
+    status_page: str | None = None
+    """Where the provider says how it is, for the incident's evidence."""
+    models: Annotated[tuple[ModelSettings, ...], Field(min_length=1)]
+
+    @field_validator("url")
+    @classmethod
+    def _is_http(cls, url: str) -> str:
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError(f"{url!r} is not the http(s) address of a server")
+        return url.rstrip("/")
+
+
+class RouteTarget(Section):
+    """One choice of a route."""
+
+    target: str
+    """provider/model"""
+    weight: Annotated[int, Field(ge=0)] = 1
+    """Only with `order = "weighted"`; 0: asked when the others have failed."""
+
+
+class RouteSettings(Section):
+    """What the agent asks for as `model`, and who may answer."""
+
+    name: Annotated[str, Field(min_length=1)]
+    also: tuple[str, ...] = ()
+    """Other names, or globs, that the agent asks by."""
+    targets: Annotated[tuple[RouteTarget, ...], Field(min_length=1)]
+    order: Literal["listed", "weighted"] = "listed"
+    cheaper: tuple[RouteTarget, ...] = ()
+    """Who answers while quota is low or the switch `llm_tier` says so."""
+    deadline_s: Seconds = 120.0
+    """For the whole answer, all attempts together."""
+    first_token_s: Seconds = 20.0
+    """A provider that has not brought the first token (of a stream) or the answer's head by then is left."""
+    answer_s: Seconds = 60.0
+    """The same for the whole of an answer that is not streamed."""
+    idle_s: Seconds = 10.0
+    """Between two pieces of a stream."""
+    attempts: Annotated[int, Field(ge=1, le=20)] = 4
+    hedge: bool = True
+    """Ask a second provider when the first is later than it is in 95 of 100 cases."""
+    hedge_min_s: Seconds = 0.05
+    hedge_max_s: Seconds = 0.4
+    """Also what a provider gets of which nothing is known yet."""
+    hedge_share: Share = 0.1
+    """At most this share of the requests may be asked twice while the first provider is healthy."""
+    continue_streams: bool = True
+    """Have another provider go on with an answer that broke off."""
+    cache_ttl_s: Annotated[float, Field(ge=0)] = 0.0
+    """How long an answer is given again to the same question; 0: only in cache mode or when nobody answers."""
+    stale_s: Annotated[float, Field(ge=0)] = 86_400.0
+    """How old an answer may be that is given when nobody answers; 0: none is."""
+    static_answer: str | None = None
+    """The last resort, marked as such."""
+
+    @field_validator("targets", "cheaper", mode="before")
+    @classmethod
+    def _may_be_names(cls, given: Any) -> Any:
+        if isinstance(given, list | tuple):
+            return tuple({"target": item} if isinstance(item, str) else item for item in given)
+        return given
+
+    @model_validator(mode="after")
+    def _bounds_are_in_order(self) -> "RouteSettings":
+        if self.hedge_min_s > self.hedge_max_s:
+            raise ValueError(f"hedge_min_s {self.hedge_min_s:g} is above hedge_max_s {self.hedge_max_s:g}")
+        return self
+
+
+class TenantSettings(Section):
+    """Someone who asks, known by a key of the gateway's. With any tenant configured, a key is wanted of all."""
+
+    name: Name
+    keys: Annotated[tuple[SecretStr, ...], Field(min_length=1)]
+    weight: Count = 1
+    """Of its turn in the queue, when calls have to wait."""
+
+
+class LlmSettings(Section):
+    """The LLM plane. Without a provider there is none."""
+
+    providers: tuple[ProviderSettings, ...] = ()
+    routes: tuple[RouteSettings, ...] = ()
+    tenants: tuple[TenantSettings, ...] = ()
+    default_route: str | None = None
+    """For a model that no route names; without it such a call is refused."""
+    currency: str = "USD"
+    max_body_mb: Annotated[float, Field(gt=0)] = 32.0
+    probe_tokens_per_hour: Annotated[int, Field(ge=0)] = 20_000
+    """At most this many tokens an hour, for each provider, go into the gateway's own shadow calls."""
+    cache_memory_mb: Annotated[float, Field(ge=0)] = 16.0
+    cache_disk_mb: Annotated[float, Field(ge=0)] = 256.0
+    log_bodies: bool = False
+    """Write prompts and answers to the log. They hold what your users say."""
+
+    @model_validator(mode="after")
+    def _names_fit(self) -> "LlmSettings":
+        for what, names in (
+            ("providers", [provider.name for provider in self.providers]),
+            ("routes", [name for route in self.routes for name in (route.name, *route.also)]),
+            ("tenants", [tenant.name for tenant in self.tenants]),
+        ):
+            if twice := sorted({name for name in names if names.count(name) > 1}):
+                raise ValueError(f"two {what} share the name {twice[0]!r}")
+        known = {f"{provider.name}/{model.name}" for provider in self.providers for model in provider.models}
+        for route in self.routes:
+            for choice in (*route.targets, *route.cheaper):
+                if choice.target not in known:
+                    raise ValueError(
+                        f"route {route.name!r} names {choice.target!r}, which no provider has; "
+                        f"there are {', '.join(sorted(known)) or 'none'}"
+                    )
+        if self.default_route is not None and self.default_route not in {route.name for route in self.routes}:
+            raise ValueError(f"default_route {self.default_route!r} is no route")
+        return self

@@ -1,0 +1,18 @@
+"""The base of every table of the settings file, and the kinds of value that many of them have."""
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+__all__ = ["Name", "Port", "Seconds", "Section", "Share"]
+
+Port = Annotated[int, Field(ge=0, le=65535)]
+Seconds = Annotated[float, Field(gt=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:-]{0,79}$")]
+
+
+class Section(BaseModel):
+    """A table of the settings file; an unknown key is an error, so that a typo is not silently ignored."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
