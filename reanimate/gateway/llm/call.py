@@ -98,6 +98,8 @@ class Call:
     ending: Ending | None = None
     error: Rejected | None = None
     """What the caller was told, when it was an error."""
+    heard: list[bytes] | None = None
+    """What was sent to the caller of a stream, in its pieces; only collected when the cache made it a list."""
     task: asyncio.Task[Any] | None = None
     stop: Rejected | None = None
     """Set by `end`: why this call must not go on."""
