@@ -1,0 +1,113 @@
+"""What is sent to a provider for a call."""
+
+from dataclasses import dataclass, field
+
+import orjson
+
+from reanimate.gateway.llm.call import Call
+from reanimate.gateway.llm.catalogue import Key, Target
+from reanimate.gateway.llm.endpoints import Shape
+from reanimate.gateway.llm.prompt import Prompt
+from reanimate.gateway.llm.wire.splice import splice, splice_model
+
+__all__ = ["Outgoing", "Refusal", "asks_for_usage", "outgoing"]
+
+_ANTHROPIC_VERSION = (b"anthropic-version", b"2023-06-01")
+_JSON = (b"content-type", b"application/json")
+_PASSED = frozenset(
+    (b"accept", b"anthropic-beta", b"anthropic-version", b"idempotency-key", b"openai-beta", b"traceparent",
+     b"tracestate", b"user-agent", b"x-client-request-id")
+)  # fmt: skip
+"""Headers of the caller that belong to what it asks."""
+_ACCOUNT = frozenset((b"authorization", b"x-api-key", b"api-key", b"openai-organization", b"openai-project"))
+"""Those that belong to the account it asks with: passed only along with its key."""
+_USAGE_WANTED = orjson.dumps({"include_usage": True})
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """A POST below the provider's base URL."""
+
+    path: bytes
+    headers: list[tuple[bytes, bytes]] = field(repr=False)
+    body: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a call cannot be sent to a target: "logprobs cannot be carried to the Anthropic wire"."""
+
+    reason: str
+
+
+def outgoing(call: Call, target: Target, key: Key | None) -> Outgoing | Refusal:
+    """Return what to send to `target` for `call`: the caller's bytes, but for the model's name, where it can."""
+    prompt, provider = call.prompt, target.provider
+    endpoint = prompt.endpoint
+    if provider.wire != endpoint.wire:
+        return Refusal(f"{_CALLED[endpoint.shape]} cannot be carried to the {_WIRES[provider.wire]} wire")
+    query = call.request.target[len(call.request.path) :]
+    path = endpoint.path + query.encode("ascii") if query else endpoint.path
+    return Outgoing(path, _headers(call, target, key), _body(prompt, target))
+
+
+def asks_for_usage(prompt: Prompt) -> bool:
+    """Say whether the caller of a chat stream wants the event with its usage."""
+    options = prompt.fields.get("stream_options")
+    return isinstance(options, dict) and bool(options.get("include_usage"))
+
+
+def _body(prompt: Prompt, target: Target) -> bytes:
+    raw = prompt.raw
+    if target.model != prompt.model:
+        raw = splice_model(raw, target.model)
+    if (
+        prompt.stream
+        and prompt.endpoint.shape is Shape.CHAT
+        and target.provider.usage_in_streams
+        and not asks_for_usage(prompt)
+    ):
+        options = prompt.fields.get("stream_options")
+        wanted = orjson.dumps({**options, "include_usage": True}) if isinstance(options, dict) else _USAGE_WANTED
+        raw = splice(raw, {"stream_options": wanted}) if "stream_options" in prompt.fields else _appended(raw, wanted)
+    return raw
+
+
+def _appended(raw: bytes, options: bytes) -> bytes:
+    """Return the body with `stream_options` at its end; it has a model, so a comma is right."""
+    close = raw.rindex(b"}")
+    return b"".join((raw[:close], b',"stream_options":', options, raw[close:]))
+
+
+def _headers(call: Call, target: Target, key: Key | None) -> list[tuple[bytes, bytes]]:
+    provider = target.provider
+    # Where there are tenants, the caller's key is the gateway's own: it is nobody else's business.
+    passes_key = key is None and provider.pass_key and not call.catalogue.settings.tenants
+    own = {name for name, _ in provider.headers} if provider.headers else ()
+    headers = [_JSON, *provider.headers]
+    versioned = False
+    for name, value in call.request.headers:
+        if name in _PASSED or (passes_key and name in _ACCOUNT):
+            if name in own:
+                continue
+            if name == b"anthropic-version":
+                versioned = True
+            headers.append((name, value))
+    if provider.wire == "anthropic":
+        if not versioned and b"anthropic-version" not in own:
+            headers.append(_ANTHROPIC_VERSION)
+        if key is not None:
+            headers.append((b"x-api-key", key.value.encode()))
+    elif key is not None:
+        headers.append((b"authorization", b"Bearer " + key.value.encode()))
+    return headers
+
+
+_CALLED = {
+    Shape.CHAT: "chat completions",
+    Shape.RESPONSES: "responses",
+    Shape.EMBEDDINGS: "embeddings",
+    Shape.MESSAGES: "messages",
+    Shape.COUNT_TOKENS: "token counting",
+}
+_WIRES = {"openai": "OpenAI", "anthropic": "Anthropic"}
