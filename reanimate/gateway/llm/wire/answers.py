@@ -67,7 +67,9 @@ def read_answer(endpoint: Endpoint, status: int, headers: list[tuple[bytes, byte
         raise Garbage(f"an answer that is no JSON object: {_start(body)}")
     wrong = fields.get("error")
     if wrong or fields.get("type") == "error":
-        told = wrong if isinstance(wrong, dict) else {"message": str(wrong or fields.get("message") or "no reason given")}
+        told = (
+            wrong if isinstance(wrong, dict) else {"message": str(wrong or fields.get("message") or "no reason given")}
+        )
         raise Garbage(f"status {status} with an error in it: {_said(told)}", told)
     try:
         return _READERS[endpoint.shape](fields)
