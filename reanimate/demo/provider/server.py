@@ -153,22 +153,24 @@ class Provider:
         prepared, ready = self._prepare(request, key)
         self.total += 1
         stream = prepared.script is not None
+        behaviour = self._behaviour
+        at_once = not behaviour.think_ms and not (stream and behaviour.token_ms)
+        if at_once and not self._armed and not self._record:
+            return None, ready.replace(MARK, self.ident())
+        now = self._clock()
         path = request.url.decode("latin-1").partition("?")[0]
         call = Call(
-            self.total, time.time(), self._clock(), request.method.decode(), path, key, prepared.model, stream,
+            self.total, time.time(), now, request.method.decode(), path, key, prepared.model, stream,
             request.headers, request.body,
         )  # fmt: skip
         if self._record:
             self.calls.append(call)
-        hits: list[Fault] = []
-        if self._armed:
-            now = self._clock()
-            hits = [armed.fault for armed in self._armed if armed.due(path, prepared.model, key, stream, now)]
-            call.faults = tuple(fault.kind for fault in hits)
-        if not hits and not self._behaviour.think_ms and not (stream and self._behaviour.token_ms):
+        hits = [armed.fault for armed in self._armed if armed.due(path, prepared.model, key, stream, now)]
+        if at_once and not hits:
             call.status, call.tokens = prepared.status, prepared.tokens
             return call, ready.replace(MARK, self.ident())
-        think_s, token_s = self._behaviour.think_ms / 1e3, self._behaviour.token_ms / 1e3
+        call.faults = tuple(fault.kind for fault in hits)
+        think_s, token_s = behaviour.think_ms / 1e3, behaviour.token_ms / 1e3
         return call, plan_of(prepared, path, hits, think_s, token_s, self._headers(path))
 
     def _headers(self, path: str) -> tuple[tuple[str, str], ...]:
