@@ -1,0 +1,173 @@
+"""The answers on disk, which outlive the process: a file each, named by its key, at most so many bytes together.
+
+They are written aside, in batches, in a thread. What is not written yet is answered from the batch; what waits in too
+great a number is let go: a cache may forget. Several gateways of one home share the folder.
+"""
+
+import asyncio
+import logging
+import os
+import secrets
+from collections import OrderedDict
+from collections.abc import Iterator
+from pathlib import Path
+
+from reanimate.errors import Damaged
+from reanimate.gateway.llm.cache.entry import Entry, decode, encode
+
+__all__ = ["Disk"]
+
+log = logging.getLogger("reanimate.gateway")
+
+_EACH_S = 0.2
+_BATCH = 200
+_WAITING_LIMIT = 16 * 1024 * 1024
+_SWEEP_EACH_S = 300.0
+_SWEEP_SHARE = 20
+"""Also swept whenever the limit divided by this has been written."""
+_ROOM = 0.9
+"""A sweep makes room down to this share of the limit."""
+
+
+class Disk:
+    """A folder. With a limit of 0 it is not used."""
+
+    def __init__(self, folder: Path, limit: int) -> None:
+        self.limit = limit
+        self.size = 0
+        """Bytes in the folder at the last sweep, and what was written since."""
+        self.corrupt = 0
+        """Files that were not what their checksum says, and were removed."""
+        self.dropped = 0
+        """Answers that were not written, because too many waited or the disk refused them."""
+        self._folder = folder
+        self._waiting: OrderedDict[bytes, Entry] = OrderedDict()
+        self._waiting_size = 0
+        self._underway: dict[bytes, Entry] = {}
+        self._written = 0
+        self._refused = False
+
+    async def get(self, key: bytes) -> Entry | None:
+        """Return what is kept under `key`; a damaged file is nothing, and is removed."""
+        if not self.limit:
+            return None
+        if (entry := self._waiting.get(key) or self._underway.get(key)) is not None:
+            return entry
+        return await asyncio.to_thread(self._read, key)
+
+    def put(self, entry: Entry) -> None:
+        """Have an entry written."""
+        if entry.size > self.limit // _SWEEP_SHARE:
+            return
+        if (old := self._waiting.pop(entry.key, None)) is not None:
+            self._waiting_size -= old.size
+        self._waiting[entry.key] = entry
+        self._waiting_size += entry.size
+        while self._waiting_size > _WAITING_LIMIT:
+            _, oldest = self._waiting.popitem(last=False)
+            self._waiting_size -= oldest.size
+            self.dropped += 1
+
+    async def keep(self) -> None:
+        """Write what waits, and make room, until cancelled; then write the rest."""
+        swept = 0.0
+        loop = asyncio.get_running_loop()
+        try:
+            while True:
+                if self.limit and (not swept or loop.time() - swept > _SWEEP_EACH_S or self._is_full()):
+                    swept = loop.time()
+                    await asyncio.to_thread(self._sweep)
+                await asyncio.sleep(_EACH_S)
+                if self._waiting:
+                    await asyncio.to_thread(self._write, self._take(_BATCH))
+                    self._underway = {}
+        finally:
+            self._write([*self._underway.values(), *self._take(len(self._waiting))])
+
+    def _is_full(self) -> bool:
+        return self._written * _SWEEP_SHARE > self.limit
+
+    def _take(self, count: int) -> list[Entry]:
+        taken = [self._waiting.popitem(last=False)[1] for _ in range(min(count, len(self._waiting)))]
+        self._waiting_size -= sum(entry.size for entry in taken)
+        self._underway = {entry.key: entry for entry in taken}
+        return taken
+
+    def _path(self, key: bytes) -> Path:
+        name = key.hex()
+        return self._folder / name[:2] / name
+
+    def _read(self, key: bytes) -> Entry | None:
+        path = self._path(key)
+        try:
+            entry = decode(path.read_bytes())
+            if entry.key != key:
+                raise Damaged("a cached answer is in another's place")
+        except FileNotFoundError:
+            return None
+        except (Damaged, OSError) as error:
+            self.corrupt += 1
+            log.warning("%s is not used: %s", path, error)
+            try:
+                path.unlink(missing_ok=True)
+            except OSError:
+                log.warning("%s cannot be removed", path)
+            return None
+        return entry
+
+    def _write(self, entries: list[Entry]) -> None:
+        """Write files, each whole or not at all. Not synced: the checksum tells after a crash, and a miss is cheap."""
+        for entry in entries:
+            path = self._path(entry.key)
+            aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+            content = encode(entry)
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+                with open(aside, "xb", opener=_private) as file:
+                    file.write(content)
+                aside.replace(path)
+            except OSError as error:
+                self.dropped += 1
+                if not self._refused:  # said once until it works again
+                    log.error("cannot keep answers in %s: %s", self._folder, error)  # noqa: TRY400
+                self._refused = True
+                aside.unlink(missing_ok=True) if aside.parent.is_dir() else None
+            else:
+                self._refused = False
+                self.size += len(content)
+                self._written += len(content)
+
+    def _sweep(self) -> None:
+        """Remove the oldest files until the folder is within its limit."""
+        self._written = 0
+        files = sorted(self._files())
+        self.size = sum(size for _, size, _ in files)
+        if self.size <= self.limit:
+            return
+        for _, size, path in files:
+            try:
+                Path(path).unlink(missing_ok=True)
+            except OSError as error:
+                log.warning("%s cannot be removed: %s", path, error)
+            else:
+                self.size -= size
+            if self.size <= self.limit * _ROOM:
+                return
+
+    def _files(self) -> Iterator[tuple[float, int, str]]:
+        """Yield time of change, size and path of each file, also of those that a crash left aside."""
+        try:
+            folders = [item.path for item in os.scandir(self._folder) if item.is_dir(follow_symlinks=False)]
+        except FileNotFoundError:
+            return
+        for folder in folders:
+            for item in os.scandir(folder):
+                try:
+                    found = item.stat(follow_symlinks=False)
+                except FileNotFoundError:  # another gateway removed it
+                    continue
+                yield found.st_mtime, found.st_size, item.path
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
