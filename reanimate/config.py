@@ -8,7 +8,6 @@ import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import quote
-from zoneinfo import ZoneInfo
 
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import (
@@ -20,7 +19,7 @@ from pydantic_settings import (
 
 from reanimate.errors import ConfigInvalid
 from reanimate.llm_settings import LlmSettings
-from reanimate.section import Port, Seconds, Section
+from reanimate.section import Port, Seconds, Section, Zone
 
 __all__ = [
     "PREFECT_NAME",
@@ -289,7 +288,7 @@ class BackupSettings(Section):
     retention: RetentionSettings = RetentionSettings()
     repositories: tuple[RepositorySettings, ...] = ()
     """Further ones, which get copies."""
-    timezone: str = "UTC"
+    timezone: Zone = "UTC"
     sentinels: Annotated[int, Field(ge=1, le=1000)] = 20
     golden_queries: Annotated[int, Field(ge=1, le=100)] = 20
     snapshot_timeout_s: Seconds = 3600.0
@@ -327,15 +326,6 @@ class BackupSettings(Section):
         if self.runner == "dask" and not self.dask_address:
             raise ValueError("runner = 'dask' needs dask_address, where the cluster's scheduler listens")
         return self
-
-    @field_validator("timezone")
-    @classmethod
-    def _zone_exists(cls, name: str) -> str:
-        try:
-            ZoneInfo(name)
-        except Exception as error:
-            raise ValueError(f"{name!r} is not a time zone of this system") from error
-        return name
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> "BackupSettings":

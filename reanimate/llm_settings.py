@@ -5,9 +5,17 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 
-from reanimate.section import Name, Seconds, Section, Share
+from reanimate.section import Name, Seconds, Section, Share, Zone
 
-__all__ = ["LlmSettings", "ModelSettings", "ProviderSettings", "RouteSettings", "RouteTarget", "TenantSettings"]
+__all__ = [
+    "LlmSettings",
+    "ModelSettings",
+    "ProviderSettings",
+    "QuotaSettings",
+    "RouteSettings",
+    "RouteTarget",
+    "TenantSettings",
+]
 
 Count = Annotated[int, Field(ge=1)]
 Price = Annotated[float, Field(ge=0)]
@@ -130,12 +138,50 @@ class TenantSettings(Section):
     """Of its turn in the queue, when calls have to wait."""
 
 
+class QuotaSettings(Section):
+    """How much may be used in a window of time: of tokens, requests, money, or several of them. 0 means none at all."""
+
+    name: Name
+    tenant: str = "*"
+    """Whose calls count, as a name or a glob."""
+    per_tenant: bool = False
+    """Each tenant has all of it for itself; without it they share."""
+    model: str = "*"
+    """Which calls count: a route, or provider/model, as a name or a glob."""
+    window: Literal["minute", "hour", "day", "month"] = "day"
+    timezone: Zone = "UTC"
+    """Where the window begins and ends: midnight, the first of the month."""
+    tokens: Annotated[int, Field(ge=0)] | None = None
+    """Input and output together."""
+    requests: Annotated[int, Field(ge=0)] | None = None
+    money: Annotated[float, Field(ge=0, le=1e9)] | None = None
+    alert_at: tuple[Annotated[float, Field(gt=0, le=1)], ...] = (0.8, 1.0)
+    """Shares of the limit at each of which one alert a window is raised."""
+    low_at: Share = 0.9
+    """From this share on the quota counts as low, which the degradation rules may look at."""
+    reserve: Share = 0.0
+    """Share of the limit that only the recovery of a P0 incident, or who breaks the glass, may use."""
+    lease: Annotated[float, Field(gt=0, le=1)] = 0.05
+    """Share of the limit that one gateway holds at most, to give out without asking."""
+    away: Share = 0.05
+    """Share of the limit that one gateway gives out at most after the control plane was last heard."""
+    lease_s: Annotated[float, Field(ge=0.5)] = 10.0
+    """How long a gateway holds a lease without a word; twice in this time it says what was used."""
+
+    @model_validator(mode="after")
+    def _limits_something(self) -> "QuotaSettings":
+        if self.tokens is None and self.requests is None and self.money is None:
+            raise ValueError(f"the quota {self.name!r} limits nothing: give it tokens, requests or money")
+        return self
+
+
 class LlmSettings(Section):
     """The LLM plane. Without a provider there is none."""
 
     providers: tuple[ProviderSettings, ...] = ()
     routes: tuple[RouteSettings, ...] = ()
     tenants: tuple[TenantSettings, ...] = ()
+    quotas: tuple[QuotaSettings, ...] = ()
     default_route: str | None = None
     """For a model that no route names; without it such a call is refused."""
     currency: str = "USD"
@@ -153,6 +199,7 @@ class LlmSettings(Section):
             ("providers", [provider.name for provider in self.providers]),
             ("routes", [name for route in self.routes for name in (route.name, *route.also)]),
             ("tenants", [tenant.name for tenant in self.tenants]),
+            ("quotas", [quota.name for quota in self.quotas]),
         ):
             if twice := sorted({name for name in names if names.count(name) > 1}):
                 raise ValueError(f"two {what} share the name {twice[0]!r}")
@@ -164,6 +211,10 @@ class LlmSettings(Section):
                         f"route {route.name!r} names {choice.target!r}, which no provider has; "
                         f"there are {', '.join(sorted(known)) or 'none'}"
                     )
+        asked = known | {name for route in self.routes for name in (route.name, *route.also)}
+        for quota in self.quotas:
+            if not set(quota.model) & set("*?[") and quota.model not in asked:
+                raise ValueError(f"quota {quota.name!r} is for {quota.model!r}, which is neither a route nor a target")
         if self.default_route is not None and self.default_route not in {route.name for route in self.routes}:
             raise ValueError(f"default_route {self.default_route!r} is no route")
         return self

@@ -9,6 +9,7 @@ from pydantic import BaseModel
 
 from reanimate.commands.setup import settings_template
 from reanimate.config import DependencySettings, PostgresDatabase, Settings, VectorTarget, load_settings
+from reanimate.llm_settings import QuotaSettings
 
 _VALUE = re.compile(r"^# ((?:\w+ = |\[\[).*)$", re.MULTILINE)
 
@@ -38,7 +39,7 @@ def test_template__has_every_setting() -> None:
         body = template.split(f"\n[{section}]\n")[1].split("\n[")[0]
         for key in model.model_fields:
             assert f"\n# {key} = " in f"\n{body}" or f"\n# [[{section}.{key}]]" in template, f"{section}.{key}"
-    for model in (VectorTarget, PostgresDatabase, DependencySettings):
+    for model in (VectorTarget, PostgresDatabase, DependencySettings, QuotaSettings):
         for key in model.model_fields:
             assert f"\n# {key} = " in template, key
 
