@@ -1,0 +1,209 @@
+"""A provider's stream, read event by event: what is wrong with it is found here, in time."""
+
+import asyncio
+
+from reanimate.gateway.llm.failures import Failure, Help
+from reanimate.gateway.llm.transport.errors import TransportFailed
+from reanimate.gateway.llm.transport.response import Response
+from reanimate.gateway.llm.wire.events import Event, EventKind, Facts, Scanner
+
+__all__ = ["StreamBroken", "StreamReader"]
+
+_END_MARK_S = 0.25
+"""An answer that has ended waits this long for the stream's own end mark."""
+_USAGE_S = 1.0
+"""The same for an answer whose usage was asked for and has not come."""
+_SIGNS_OF_LIFE = 3
+"""Pings alone keep a stream alive for this many times the idle limit."""
+
+_SAYS_SOMETHING = frozenset((EventKind.TOKEN, EventKind.TOOL, EventKind.FINISH))
+_CALLERS_OWN = frozenset(
+    ("invalid_request_error", "invalid_prompt", "content_policy_violation", "content_filter", "context_length_exceeded")
+)
+
+
+class StreamBroken(Exception):
+    """The stream will not be completed by its provider."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure.detail)
+        self.failure = failure
+
+
+class _Enough(Exception):
+    """The answer is complete, and nothing that was waited for has come."""
+
+
+class StreamReader:
+    """Reads one response. After StreamBroken, and after the end, nothing more comes.
+
+    The first call is `first()`; who calls it keeps the time to the first token. From then on the idle limit is kept
+    here, while something is waited for: a caller that takes its time is not held against the provider.
+    """
+
+    __slots__ = (
+        "_awaits_usage", "_content_at", "_ended", "_failure", "_hurried", "_idle_s", "_loop", "_response", "_scanner",
+        "_timer", "_waiting_since", "facts",
+    )  # fmt: skip
+
+    def __init__(self, response: Response, scanner: Scanner, *, idle_s: float, awaits_usage: bool = False) -> None:
+        """`awaits_usage`: an event with the usage was asked for, behind the answer's end."""
+        self._loop = asyncio.get_running_loop()
+        self._response = response
+        self._scanner = scanner
+        self._idle_s = idle_s
+        self._awaits_usage = awaits_usage
+        self._failure: Failure | None = None
+        self._ended = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._waiting_since: float | None = None
+        self._content_at = 0.0
+        self._hurried = False
+        self.facts: Facts = scanner.facts
+
+    async def first(self) -> list[Event]:
+        """Return everything up to the first event that says something, and what came with it.
+
+        Raises:
+            StreamBroken: there is none.
+            BaseException: what the response was aborted with.
+        """
+        found: list[Event] = []
+        while True:
+            events = await self._read()
+            if not events:
+                raise StreamBroken(_NOTHING)
+            found += events
+            if any(event.kind in _SAYS_SOMETHING for event in events):
+                return found
+
+    async def next(self) -> list[Event]:
+        """Return the events that came since; [] at the proper end, when the answer has its finish reason.
+
+        Raises:
+            StreamBroken: cut, silent for too long, malformed, an error, or an end without a finish reason.
+            BaseException: what the response was aborted with.
+        """
+        if not self._ended and self._failure is None:
+            self._watch()
+        events = await self._read()
+        if not events:
+            self._stop_watching()
+            if not self._response.closed:
+                # The rest of the body may come, so that the connection can be used again; not for long.
+                self._loop.call_later(_END_MARK_S, self._response.abort)
+        return events
+
+    def abort(self) -> None:
+        """Leave the provider, now."""
+        self._stop_watching()
+        self._ended = True
+        self._response.abort()
+
+    async def _read(self) -> list[Event]:
+        try:
+            return await self._more()
+        except BaseException:
+            self.abort()
+            raise
+
+    async def _more(self) -> list[Event]:
+        while not self._ended:
+            if self._failure is not None:
+                self._ended = True
+                raise StreamBroken(self._failure)
+            self._waiting_since = self._loop.time()
+            try:
+                data = await self._response.chunk()
+            except TransportFailed as error:
+                self._break(Failure(error.kind.value, Help.RETRY, f"the stream broke: {error.detail}"))
+                continue
+            except _Enough:
+                self._ended = True
+                break
+            finally:
+                self._waiting_since = None
+            events = self._sound(self._scanner.feed(data) if data else self._scanner.close())
+            if not data:
+                self._break(_NO_FINISH)
+            elif self.facts.complete:
+                if self.facts.finish is None:
+                    self._break(_NO_FINISH)
+                else:
+                    self._ended = True
+            if events:
+                if events[-1].kind is not EventKind.PING:
+                    self._content_at = self._loop.time()
+                return events
+        return []
+
+    def _sound(self, events: list[Event]) -> list[Event]:
+        """Return the events before the first that is an error, or that ends an answer which has no finish reason."""
+        for number, event in enumerate(events):
+            kind = event.kind
+            if kind is EventKind.ERROR:
+                self._break(_error(event))
+                return events[:number]
+            if kind is EventKind.MALFORMED:
+                self._break(Failure("malformed_event", Help.NEXT, event.text))
+                return events[:number]
+            if kind is EventKind.DONE and self.facts.finish is None:
+                return events[:number]
+        return events
+
+    def _break(self, failure: Failure) -> None:
+        """The stream goes no further. An answer that has its finish reason lacks nothing that matters."""
+        if self._failure is not None or self._ended:
+            return
+        if self.facts.finish is not None:
+            self._ended = True
+        else:
+            self._failure = failure
+
+    def _watch(self) -> None:
+        """Have one timer for the whole stream, which looks when it is due how long there was silence."""
+        if self._timer is None:
+            self._timer = self._loop.call_later(self._limit(), self._check)
+        elif self.facts.finish is not None and not self._hurried:
+            self._hurried = True
+            self._stop_watching()
+            self._timer = self._loop.call_later(self._limit(), self._check)
+
+    def _stop_watching(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _limit(self) -> float:
+        if self.facts.finish is None:
+            return self._idle_s
+        return _USAGE_S if self._awaits_usage and self.facts.usage is None else _END_MARK_S
+
+    def _check(self) -> None:
+        limit = self._limit()
+        left = limit
+        if self._waiting_since is not None:
+            silent_since = max(self._response.last_byte_at, self._waiting_since)
+            left = min(silent_since + limit, self._content_at + _SIGNS_OF_LIFE * limit) - self._loop.time()
+            if left <= 0:
+                self._give_up(limit)
+                return
+        self._timer = self._loop.call_later(left, self._check)
+
+    def _give_up(self, limit: float) -> None:
+        self._timer = None
+        if self.facts.finish is not None:
+            self._response.abort(_Enough())
+        else:
+            self._response.abort(StreamBroken(Failure("stall", Help.NEXT, f"nothing came for {limit:g} s")))
+
+
+_NOTHING = Failure("garbage", Help.NEXT, "the stream ended without an answer")
+_NO_FINISH = Failure("no_finish", Help.NEXT, "the stream ended without a finish reason")
+
+
+def _error(event: Event) -> Failure:
+    error = (event.data or {}).get("error")
+    names = {error.get("type"), error.get("code")} if isinstance(error, dict) else set()
+    own = bool(names & _CALLERS_OWN)
+    return Failure("error_event", Help.NONE if own else Help.NEXT, f"it reports an error: {event.text}", counts=not own)
