@@ -101,6 +101,8 @@ class Call:
     heard: list[bytes] | None = None
     """What was sent to the caller of a stream, in its pieces; only collected when the cache made it a list."""
     task: asyncio.Task[Any] | None = None
+    left: bool = False
+    """Whether the caller has gone."""
     stop: Rejected | None = None
     """Set by `end`: why this call must not go on."""
 

@@ -1,0 +1,30 @@
+"""What an answer says about how it came about: the `X-Reanimate-…` headers."""
+
+from collections.abc import Sequence
+
+from reanimate.gateway.llm.call import Call
+
+__all__ = ["marks"]
+
+Headers = list[tuple[bytes, bytes]]
+
+_PASSED = frozenset((b"content-type", b"request-id", b"x-request-id", b"retry-after"))
+_PASSED_PREFIXES = (b"openai-", b"anthropic-", b"x-ratelimit-")
+
+
+def marks(call: Call, target: str | None = None, provider: Sequence[tuple[bytes, bytes]] = ()) -> Headers:
+    """Return the head of an answer: what the provider's head said that concerns the caller, and our own words.
+
+    `target` is who answers, where that is no attempt's target (a cache, the static answer).
+    """
+    head = [(name, value) for name, value in provider if name in _PASSED or name.startswith(_PASSED_PREFIXES)]
+    head.append((b"x-reanimate-call", call.id.encode()))
+    if target is None and (answered_by := call.answered_by) is not None:
+        target = answered_by.name
+    if target is not None:
+        head.append((b"x-reanimate-target", target.encode("ascii", "replace")))
+    head.append((b"x-reanimate-attempts", b"%d" % len(call.attempts)))
+    head.append((b"x-reanimate-cache", call.cache.encode()))
+    if call.degraded:
+        head.append((b"x-reanimate-degraded", "; ".join(call.degraded).encode("ascii", "replace")))
+    return head
