@@ -190,6 +190,10 @@ class LlmSettings(Section):
     """At most this many tokens an hour, for each provider, go into the gateway's own shadow calls."""
     cache_memory_mb: Annotated[float, Field(ge=0)] = 16.0
     cache_disk_mb: Annotated[float, Field(ge=0)] = 256.0
+    queue_wait_s: Seconds = 10.0
+    """How long a call waits for its turn while the number of calls underway is bounded."""
+    queue_max: Count = 200
+    """How many may wait; then the tenant with most calls in the queue is refused first."""
     log_bodies: bool = False
     """Write prompts and answers to the log. They hold what your users say."""
 

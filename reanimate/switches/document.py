@@ -1,19 +1,11 @@
 """The switch document: what a gateway obeys, signed, in sequence, expiring. Pure; shared by both planes.
 
-Switches of the vector plane:
-
-| switch       | scope                        | value                                                              |
-|--------------|------------------------------|--------------------------------------------------------------------|
-| `read_share` | `target` or `target/name`    | 0–100: the greatest share of reads that this target may get        |
-| `writes`     | `target` or `target/name`    | "hold": writes to it are refused with 503 and Retry-After          |
-
-`name` is a collection or alias as it stands in the request path. Several holds on one switch and scope: the most
-careful one wins, so that ending one cause never clears another's.
+The switches themselves are in `kinds.py`.
 """
 
 import hashlib
 import hmac
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -21,6 +13,7 @@ from typing import Any
 import orjson
 
 from reanimate.errors import InputInvalid, Refused
+from reanimate.switches.kinds import COMBINE, checked_value
 
 __all__ = ["COMBINE", "LIFETIME", "Claim", "SwitchDocument", "effective", "read_document", "sign"]
 
@@ -37,24 +30,16 @@ class Claim:
     value: Any
 
 
-COMBINE: dict[str, Callable[[Iterable[Any]], Any]] = {
-    "read_share": lambda values: min(int(value) for value in values),
-    "writes": lambda values: "hold" if "hold" in set(values) else "allow",
-}
-"""The closed list of switches, each with how several claims on one scope become one value."""
-
-
 def effective(claims: Iterable[Claim]) -> list[Claim]:
     """Return one claim per (switch, scope), the most careful of all that were given.
 
     Raises:
-        InputInvalid: a claim names a switch that does not exist.
+        InputInvalid: a claim names a switch that does not exist, or a scope or value that it does not take.
     """
     grouped: dict[tuple[str, str], list[Any]] = {}
     for claim in claims:
-        if claim.switch not in COMBINE:
-            raise InputInvalid(f"no switch is called {claim.switch!r}", hint=f"switches are: {', '.join(COMBINE)}")
-        grouped.setdefault((claim.switch, claim.scope), []).append(claim.value)
+        value = checked_value(claim.switch, claim.scope, claim.value)
+        grouped.setdefault((claim.switch, claim.scope), []).append(value)
     return [Claim(switch, scope, COMBINE[switch](values)) for (switch, scope), values in sorted(grouped.items())]
 
 

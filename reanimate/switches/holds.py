@@ -1,7 +1,7 @@
 """The ledger of holds in the record: placing, changing and lifting them, each change numbered and on a timeline."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from sqlalchemy import select, update
@@ -9,7 +9,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from reanimate.db.tables import Hold, SwitchLedger
 from reanimate.incidents import timeline
-from reanimate.switches.document import COMBINE, Claim
+from reanimate.switches.document import Claim
+from reanimate.switches.kinds import checked_value
 
 __all__ = ["Placed", "lift", "lift_all", "open_holds", "place"]
 
@@ -81,9 +82,9 @@ async def place(
     """Let `cause` claim a switch, or change the value that it claims; the same claim twice changes nothing.
 
     Raises:
-        KeyError: there is no such switch.
+        InputInvalid: there is no such switch, or it does not take this scope or value.
     """
-    COMBINE[claim.switch]
+    claim = replace(claim, value=checked_value(claim.switch, claim.scope, claim.value))
     seq = await _next_seq(session, now)
     known = await _open_hold(session, cause, claim)
     if known is not None and known.value == claim.value:
