@@ -117,6 +117,7 @@ def test_tools__called_once_then_their_results_are_part_of_the_prompt() -> None:
         {"kind": "cut", "afterwards": 3},
         {"kind": "cut", "match": {"colour": "red"}},
         {"kind": "hang", "good_s": 1},
+        {"kind": "cut", "running": True},
     ],
 )
 def test_fault__that_means_nothing_is_refused(given: dict[str, Any]) -> None:

@@ -34,6 +34,11 @@ class Call:
     _body: Any = field(default=None, repr=False)
 
     @property
+    def traits(self) -> tuple[str, str, str, bool]:
+        """What faults match by: path, model, key, stream."""
+        return self.path, self.model, self.key, self.stream
+
+    @property
     def headers(self) -> dict[str, str]:
         """The request's headers, names in lower case."""
         return {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in self.sent_headers}

@@ -8,6 +8,7 @@ from typing import Protocol
 import httptools
 
 from reanimate.demo.provider.calls import Call
+from reanimate.demo.provider.faults import Fault
 from reanimate.demo.provider.plan import Plan
 from reanimate.demo.provider.sending import Sending, reset
 
@@ -67,6 +68,11 @@ class Connection(asyncio.Protocol):
         if self._sending is not None:
             self._sending.cancel("client closed")
             self._sending = None
+
+    def hit(self, fault: Fault) -> None:
+        """Have a fault hit the answer that is underway."""
+        if self._sending is not None and fault.match.fits(*self._sending.call.traits):
+            self._sending.hit(fault.kind)
 
     def kill(self) -> None:
         """End the connection with RST, whatever is underway."""

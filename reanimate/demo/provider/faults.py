@@ -26,7 +26,7 @@ An answer that is not streamed is cut or stalled in the middle of its body. Dela
 in the list that is due decides. `refuse` and `unaccepted` hold for all as long as they are in the list; the
 administration still answers at its own address. Which calls are hit: `match` (path, model and key by equality,
 `stream`), `skip` the first n of them, only the next `times`, with `probability` from `seed`, and by the clock: `good_s`
-seconds well, then `bad_s` seconds bad.
+seconds well, then `bad_s` seconds bad. With `running`, a `hang`, `reset` or `close` hits the answers underway as well.
 """
 
 from collections.abc import Mapping
@@ -77,6 +77,8 @@ class Fault:
     seed: int = 0
     good_s: float = 0.0
     bad_s: float = 0.0
+    running: bool = False
+    """The answers that are underway when it is set are hit at once: `hang`, `reset` and `close`."""
     ms: float = 0.0
     after: int = 0
     how: How | None = None
@@ -94,6 +96,8 @@ class Fault:
                 )
         if self.error and self.error not in ERRORS:
             raise InputInvalid(f"fault: error {self.error!r} is unknown", hint=f"one of {', '.join(ERRORS)}")
+        if self.running and self.kind not in ("hang", "reset", "close"):
+            raise InputInvalid(f"fault: running does not go with {self.kind}", hint="only with hang, reset and close")
         if bool(self.good_s) != bool(self.bad_s):
             raise InputInvalid("fault: good_s and bad_s go together")
 

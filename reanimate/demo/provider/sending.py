@@ -79,6 +79,18 @@ class Sending:
     def _end(self, how: str) -> None:
         self.call.end(how, self._loop.time())
 
+    def hit(self, kind: str) -> None:
+        """Have it end now as a fault of this kind would have it."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self.call.faults += (kind,)
+        if kind == "reset":
+            self._reset()
+        elif kind == "close":
+            self._end("fin")
+            self._transport.close()
+
     def cancel(self, how: str) -> None:
         """Stop: the connection is gone."""
         if self._timer is not None:

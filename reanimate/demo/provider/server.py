@@ -108,6 +108,10 @@ class Provider:
             if fault.kind == "refuse" or fault.kind == "unaccepted":
                 state = fault.kind
         self._door.turn(state)
+        for fault in faults:
+            if fault.running:
+                for connection in list(self._connections):
+                    connection.hit(fault)
         if state != "open":
             for connection in list(self._connections):
                 connection.kill()
@@ -165,7 +169,7 @@ class Provider:
         )  # fmt: skip
         if self._record:
             self.calls.append(call)
-        hits = [armed.fault for armed in self._armed if armed.due(path, prepared.model, key, stream, now)]
+        hits = [armed.fault for armed in self._armed if armed.due(*call.traits, now)]
         if at_once and not hits:
             call.status, call.tokens = prepared.status, prepared.tokens
             return call, ready.replace(MARK, self.ident())

@@ -322,3 +322,17 @@ async def test_requests__in_one_go_are_answered_in_order(provider: Provider) -> 
     async with _connected(provider) as (reader, writer):
         writer.write(b"\x16\x03\x01 hello\r\n\r\n")
         assert (await reader.read()).startswith(b"HTTP/1.1 400")
+
+
+@pytest.mark.parametrize(("kind", "end"), [("hang", "open"), ("reset", "rst"), ("close", "fin")])
+async def test_running__answers_underway_are_hit_as_well(provider: Provider, kind: Any, end: str) -> None:
+    provider.behaviour = Behaviour(token_ms=10)
+    asked = asyncio.create_task(_ask(provider))
+    spared = asyncio.create_task(_ask(provider, model="other"))
+    await asyncio.sleep(0.06)
+    provider.fail(Fault(kind, running=True, match=Match(model="m")))
+    seen = await asked
+    assert 0 < len(seen.tokens) < 24
+    assert (seen.end, TEXT.startswith("".join(seen.tokens))) == (end, True)
+    assert (await _ask(provider)).tokens == []
+    assert "".join((await spared).tokens) == TEXT
