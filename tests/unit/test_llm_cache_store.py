@@ -287,6 +287,27 @@ async def test_degraded__is_not_given_on_a_good_day(rig: Rig) -> None:
     assert b"better" in hit.body
 
 
+async def test_degraded__by_what_held_before_it_was_asked_is_no_worse(rig: Rig) -> None:
+    """That the cache comes first now says nothing against what the route's own model then answers."""
+    call = rig.call()
+    call.degraded.append("cache first")
+    await rig.cache.find(call, "first")
+    rig.cache.keep(answered(call), body_of(chat_answer()))
+    rig.cache.done(call)
+    assert await rig.find() is not None
+
+
+async def test_last_resort__where_nobody_may_be_asked(rig: Rig) -> None:
+    """A route held on its static answer gives what is stored first."""
+    rig.route["static_answer"] = "Soon."
+    await rig.ask()
+    held = Rejected(503, "held", "nobody is asked now")
+    stored, static = rig.call(), rig.call(text="Other")
+    hits = [await rig.cache.last_resort(call, held) for call in (stored, static)]
+    assert [hit and hit.target for hit in hits] == ["main/large", None]
+    assert (stored.cache, static.cache) == ("stale", "static")
+
+
 async def test_reload__what_a_former_model_said_is_no_answer_of_today(rig: Rig) -> None:
     """With the routes targets changed its answers are for bad times only."""
     await rig.ask()

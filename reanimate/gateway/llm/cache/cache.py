@@ -37,7 +37,8 @@ _AT_ONCE = 128 * 1024
 """Answers up to this size are judged in the event loop, greater ones in a thread."""
 _AGAIN_S = 60.0
 """An answer kept for bad times only is not replaced more often than this."""
-_ALL_OUT = frozenset({"all_failed", "no_target", "deadline", "not_cached"})
+_ALL_OUT = frozenset({"all_failed", "no_target", "deadline", "held", "not_cached"})
+"""Nobody answered, or nobody may be asked."""
 
 
 @dataclass(slots=True)
@@ -46,6 +47,8 @@ class _Lookup:
 
     wishes: Wishes
     stores: bool
+    known: tuple[str, ...]
+    """Why the answer will not be what it would be on a good day, as far as that was so before anybody was asked."""
     key: bytes | None = None
     leads: bool = False
     landing: bool = False
@@ -95,15 +98,12 @@ class LlmCache:
             Rejected: nothing fit is stored, and no provider may be asked: 504 if the caller wants it so, 503 if the
                 mode does.
         """
-        wishes = read_wishes(call.request.headers)
-        route = call.route.settings
-        usable = bool(self._memory.limit or self._disk.limit) and not wishes.no_store and is_a_question(call)
-        lookup = _Lookup(wishes, usable and (route.cache_ttl_s > 0 or route.stale_s > 0 or mode != "normal"))
-        self._lookups[call] = lookup
+        lookup = self._look(call)
         if lookup.stores and call.prompt.stream:
             call.heard = []
+        wishes, route = lookup.wishes, call.route.settings
         lifetime = route.cache_ttl_s if mode == "normal" else max(route.cache_ttl_s, route.stale_s)
-        if usable and not wishes.no_cache and (lifetime > 0 or wishes.max_stale_s > 0):
+        if lookup.stores and not wishes.no_cache and (lifetime > 0 or wishes.max_stale_s > 0):
             lookup.key = key_of(call)
             entry = await self._get(lookup.key)
             if entry is not None and self._may_be_given(entry, call, wishes, mode, lifetime):
@@ -117,6 +117,17 @@ class LlmCache:
         if lookup.key is not None and lifetime > 0:
             return await self._join(call, lookup, lookup.key)
         return None
+
+    def _look(self, call: Call) -> _Lookup:
+        wishes, route = read_wishes(call.request.headers), call.route.settings
+        stores = (
+            (self._memory.limit > 0 or self._disk.limit > 0)
+            and (route.cache_ttl_s > 0 or route.stale_s > 0)
+            and not wishes.no_store
+            and is_a_question(call)
+        )
+        lookup = self._lookups[call] = _Lookup(wishes, stores, tuple(call.degraded))
+        return lookup
 
     async def _join(self, call: Call, lookup: _Lookup, key: bytes) -> Hit | None:
         left = call.deadline - asyncio.get_running_loop().time()
@@ -140,7 +151,7 @@ class LlmCache:
             return False
         if age > call.route.settings.cache_ttl_s and (entry.tools or age > call.route.settings.stale_s):
             return False
-        # What was given on a bad day, or by a model that the route does not ask any more, is not given on a good one.
+        # What was given on a bad day, or by a model that is only asked on bad ones, is not given on a good one.
         return mode != "normal" or not (entry.degraded or _is_of_the_past(entry, call))
 
     def _age(self, entry: Entry) -> float:
@@ -167,8 +178,8 @@ class LlmCache:
         return await self._stale(call) or self.static(call)
 
     async def _stale(self, call: Call) -> Hit | None:
-        lookup = self._lookups.get(call)
-        if lookup is None or not lookup.stores:
+        lookup = self._lookups.get(call) or self._look(call)
+        if not lookup.stores:
             return None
         wishes = lookup.wishes
         if wishes.no_cache or (wishes.only_if_cached and not wishes.max_stale_s):
@@ -188,13 +199,13 @@ class LlmCache:
     def static(self, call: Call) -> Hit | None:
         """Return the route's static answer, marked as such; None if it has none, or none that fits the request."""
         text = call.route.settings.static_answer
-        lookup = self._lookups.get(call)
-        if text is None or (lookup is not None and lookup.wishes.only_if_cached):
+        if text is None or (self._lookups.get(call) or self._look(call)).wishes.only_if_cached:
             return None
         answer = static_answer(call, text, self._clock())
         if answer is None:
             return None
         reason = "the route's static answer"
+        call.cache = "static"
         call.degraded.append(reason)
         self._counts["static"] += 1
         return Hit(orjson.dumps(answer), None, 0.0, {"cache": "static", "age_s": 0, "degraded": reason})
@@ -211,8 +222,8 @@ class LlmCache:
         if known and not (route.cache_ttl_s or known.degraded) and self._age(known) < _AGAIN_S:
             return
         size = len(body) if body is not None else sum(map(len, call.heard or ()))
-        if size <= _AT_ONCE and not call.degraded:
-            self._store(call, key, whole_answer(call, body))
+        if size <= _AT_ONCE and len(call.degraded) == len(lookup.known):
+            self._store(call, lookup, key, whole_answer(call, body))
             return
         lookup.landing = True
         task = asyncio.get_running_loop().create_task(self._store_aside(call, lookup, key, body))
@@ -221,16 +232,16 @@ class LlmCache:
 
     async def _store_aside(self, call: Call, lookup: _Lookup, key: bytes, body: bytes | None) -> None:
         try:
-            known = await self._get(key) if call.degraded else None
+            known = await self._get(key) if len(call.degraded) > len(lookup.known) else None
             whole = await asyncio.to_thread(whole_answer, call, body)
             # What was said on a good day stays for when nobody answers; those who wait now take what there is.
             keeps_other = known is not None and not known.degraded and self._age(known) <= call.route.settings.stale_s
-            self._store(call, key, whole, only_land=keeps_other)
+            self._store(call, lookup, key, whole, only_land=keeps_other)
         finally:
             if lookup.leads:
                 self._flights.fail(key)  # those who still wait: nothing landed
 
-    def _store(self, call: Call, key: bytes, whole: Whole | None, *, only_land: bool = False) -> None:
+    def _store(self, call: Call, lookup: _Lookup, key: bytes, whole: Whole | None, *, only_land: bool = False) -> None:
         target = call.answered_by
         if whole is None or target is None:
             self._counts["not_kept"] += 1
@@ -244,7 +255,7 @@ class LlmCache:
             target=target.name,
             stored_at=self._clock(),
             tools=tools,
-            degraded=tuple(call.degraded),
+            degraded=tuple(reason for reason in call.degraded if reason not in lookup.known),
             body=body,
         )
         if not only_land:
@@ -267,8 +278,7 @@ class LlmCache:
 
 
 def _is_of_the_past(entry: Entry, call: Call) -> bool:
-    choices = (*call.route.targets, *call.route.cheaper)
-    return not any(choice.target.name == entry.target for choice in choices)
+    return not any(choice.target.name == entry.target for choice in call.route.targets)
 
 
 def _is_outage(rejected: Rejected) -> bool:
