@@ -5,6 +5,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 
+from reanimate.llm_policies import CheckSettings, RuleSettings, with_shipped
 from reanimate.section import Name, Seconds, Section, Share, Zone
 
 __all__ = [
@@ -182,6 +183,10 @@ class LlmSettings(Section):
     routes: tuple[RouteSettings, ...] = ()
     tenants: tuple[TenantSettings, ...] = ()
     quotas: tuple[QuotaSettings, ...] = ()
+    rules: tuple[RuleSettings, ...] = ()
+    """When to degrade: further rules, and changes of those that are shipped."""
+    checks: tuple[CheckSettings, ...] = ()
+    """Questions with known answers."""
     default_route: str | None = None
     """For a model that no route names; without it such a call is refused."""
     currency: str = "USD"
@@ -197,6 +202,11 @@ class LlmSettings(Section):
     log_bodies: bool = False
     """Write prompts and answers to the log. They hold what your users say."""
 
+    @field_validator("rules", mode="before")
+    @classmethod
+    def _rules_may_change_shipped_ones(cls, given: Any) -> Any:
+        return tuple(with_shipped(given)) if isinstance(given, list | tuple) else given
+
     @model_validator(mode="after")
     def _names_fit(self) -> "LlmSettings":
         for what, names in (
@@ -204,6 +214,8 @@ class LlmSettings(Section):
             ("routes", [name for route in self.routes for name in (route.name, *route.also)]),
             ("tenants", [tenant.name for tenant in self.tenants]),
             ("quotas", [quota.name for quota in self.quotas]),
+            ("rules", [rule.name for rule in self.rules]),
+            ("checks", [check.name for check in self.checks]),
         ):
             if twice := sorted({name for name in names if names.count(name) > 1}):
                 raise ValueError(f"two {what} share the name {twice[0]!r}")
@@ -219,6 +231,10 @@ class LlmSettings(Section):
         for quota in self.quotas:
             if not set(quota.model) & set("*?[") and quota.model not in asked:
                 raise ValueError(f"quota {quota.name!r} is for {quota.model!r}, which is neither a route nor a target")
-        if self.default_route is not None and self.default_route not in {route.name for route in self.routes}:
+        routes = {route.name for route in self.routes}
+        for check in self.checks:
+            if check.route is not None and check.route not in routes:
+                raise ValueError(f"check {check.name!r} is for {check.route!r}, which is no route")
+        if self.default_route is not None and self.default_route not in routes:
             raise ValueError(f"default_route {self.default_route!r} is no route")
         return self

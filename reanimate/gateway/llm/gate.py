@@ -145,10 +145,16 @@ class Gate:
         lane = self._lanes[scope] = Lane(scope, self._limits.get(scope), self._waiting)
         return lane
 
-    @property
-    def waiting(self) -> int:
-        """How many calls wait for their turn."""
-        return sum(lane.waiting for lane in self._lanes.values())
+    def take(self, wait_s: float, waiting: int) -> None:
+        """Go on with changed bounds of the queues."""
+        self._wait_s = wait_s
+        self._waiting = waiting
+        for lane in self._lanes.values():
+            lane.size = waiting
+
+    def queues(self) -> dict[str, int]:
+        """Return how many calls wait for their turn, by route; `*` are those that wait for a place among all."""
+        return {scope: lane.waiting for scope, lane in self._lanes.items()}
 
 
 def _killed(scope: str) -> Rejected:

@@ -24,14 +24,14 @@ class _Waiting:
 class Lane:
     """The calls of one scope that are underway, and those that wait for one to end."""
 
-    __slots__ = ("_ends", "_heap", "_limit", "_now", "_queued", "_seq", "_size", "active", "scope")
+    __slots__ = ("_ends", "_heap", "_limit", "_now", "_queued", "_seq", "active", "scope", "size")
 
     def __init__(self, scope: str, limit: int | None, size: int) -> None:
         """`limit` bounds the calls underway, `size` those that wait."""
         self.scope = scope
         self.active = 0
         self._limit = limit
-        self._size = size
+        self.size = size
         self._heap: list[tuple[float, int, _Waiting]] = []
         self._queued: dict[str, deque[_Waiting]] = {}
         self._ends: dict[str, float] = {}
@@ -63,7 +63,7 @@ class Lane:
             self.active += 1
             return
         loop = asyncio.get_running_loop()
-        if self.waiting >= self._size:
+        if self.waiting >= self.size:
             self._make_room(tenant)
         due = max(self._now, self._ends.get(tenant, 0.0)) + 1 / weight
         self._ends[tenant] = due
@@ -119,7 +119,7 @@ class Lane:
         return Rejected(
             429,
             "queue_full",
-            f"{self._size} calls wait already for one of {self._limit} places ({_told(self.scope)})",
+            f"{self.size} calls wait already for one of {self._limit} places ({_told(self.scope)})",
             retry_after_s=1.0,
         )
 
@@ -136,7 +136,7 @@ class Lane:
         self._forget(waiting)
         queue = self._queued.get(waiting.tenant)
         self._ends[waiting.tenant] = queue[-1].due if queue else min(self._now, self._ends[waiting.tenant])
-        if len(self._heap) > 2 * self._size + 64:
+        if len(self._heap) > 2 * self.size + 64:
             self._heap = [item for item in self._heap if not item[2].turn.done()]
             heapq.heapify(self._heap)
 

@@ -1,0 +1,94 @@
+"""The signals that rules may name, read from what the gateway counted. Nothing is guessed: no figure, no signal."""
+
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+from reanimate.gateway.llm.degradation.rules import Reading
+from reanimate.llm_policies import RuleSettings, Signal
+
+__all__ = ["Counted", "Signals"]
+
+
+class Counted(Protocol):
+    """What was counted of the calls that ended in a window of time."""
+
+    @property
+    def tried(self) -> int:
+        """Calls for which a provider was asked, and which it, or another one, could have answered."""
+
+    @property
+    def failed(self) -> int:
+        """Of these, those that no provider answered."""
+
+    @property
+    def failures_in_a_row(self) -> int: ...
+    @property
+    def p50_ms(self) -> float | None: ...
+    @property
+    def p95_ms(self) -> float | None: ...
+    @property
+    def p99_ms(self) -> float | None: ...
+    @property
+    def first_token_p99_ms(self) -> float | None: ...
+    @property
+    def by_route(self) -> Mapping[str, "Counted"]: ...
+
+
+_TIMES: dict[Signal, Callable[[Counted], float | None]] = {
+    "p50_s": lambda counted: counted.p50_ms,
+    "p95_s": lambda counted: counted.p95_ms,
+    "p99_s": lambda counted: counted.p99_ms,
+    "first_token_p99_s": lambda counted: counted.first_token_p99_ms,
+}
+
+
+class Signals:
+    """One look at the figures: each window is added up once, however many rules ask for it."""
+
+    def __init__(
+        self,
+        window: Callable[[float], Counted],
+        quota_used: Mapping[str, float] | None,
+        waiting: Mapping[str, int],
+    ) -> None:
+        """`quota_used`: tenant → share used of its tightest quota; None when that is not known."""
+        self._window = window
+        self._quota_used = quota_used
+        self._waiting = waiting
+        self._windows: dict[int, Counted] = {}
+
+    def scopes(self, rule: RuleSettings) -> list[str]:
+        """Return what a rule is judged for now."""
+        if rule.signal == "quota_used":
+            return [f"tenant:{name}" for name in self._quota_used or ()]
+        if rule.per == "all":
+            return ["*"]
+        if rule.signal == "waiting":
+            return [scope for scope in self._waiting if scope != "*"]
+        return list(self._counted(rule.window_s).by_route)
+
+    def read(self, rule: RuleSettings, scope: str, window_s: float) -> Reading | None:
+        """Return a rule's signal in a scope; None when the figure is missing."""
+        if rule.signal == "quota_used":
+            if self._quota_used is None:
+                return None
+            used = self._quota_used.get(scope.removeprefix("tenant:"))
+            return Reading(0.0, 0) if used is None else Reading(used, rule.min_samples)
+        if rule.signal == "waiting":
+            return Reading(float(self._waiting.get(scope, 0)), rule.min_samples)
+        counted = self._counted(window_s)
+        found = counted if scope == "*" else counted.by_route.get(scope)
+        if found is None or not found.tried:
+            return Reading(0.0, 0)
+        if rule.signal == "error_rate":
+            return Reading(found.failed / found.tried, found.tried)
+        if rule.signal == "failures_in_a_row":
+            return Reading(float(found.failures_in_a_row), found.tried)
+        took_ms = _TIMES[rule.signal](found)
+        return None if took_ms is None else Reading(took_ms / 1000, found.tried)
+
+    def _counted(self, window_s: float) -> Counted:
+        seconds = max(1, round(window_s))
+        if seconds not in self._windows:
+            self._windows[seconds] = self._window(float(seconds))
+        return self._windows[seconds]

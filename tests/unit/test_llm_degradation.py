@@ -1,0 +1,149 @@
+"""From what was counted to what is held: the rules at work over figures, without a gateway process."""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import pytest
+from policy_calls import a_call
+
+from reanimate.gateway.llm.degradation.signals import Signals
+from reanimate.gateway.llm.modes import Level
+from reanimate.gateway.llm.policies import Policies
+from reanimate.gateway.llm.underway import Underway
+from reanimate.llm_policies import RULES, RuleSettings
+from reanimate.llm_settings import LlmSettings
+from reanimate.switches.document import Claim
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Figures as a test wants them."""
+
+    tried: int = 0
+    failed: int = 0
+    failures_in_a_row: int = 0
+    p50_ms: float | None = None
+    p95_ms: float | None = None
+    p99_ms: float | None = None
+    first_token_p99_ms: float | None = None
+    by_route: Mapping[str, "Counts"] = field(default_factory=dict)
+
+
+SETTINGS = LlmSettings.model_validate(
+    {
+        "providers": [{"name": "main", "url": "http://127.0.0.1:9/v1", "models": [{"name": "m"}]}],
+        "routes": [
+            {"name": "chat", "targets": ["main/m"], "static_answer": "Please come back later."},
+            {"name": "other", "targets": ["main/m"]},
+        ],
+    }
+)
+
+
+class Day:
+    """A gateway's policies over figures that a test sets, with a clock of its own."""
+
+    def __init__(self, settings: LlmSettings = SETTINGS) -> None:
+        self.counts = Counts()
+        self.quota: dict[str, float] | None = {}
+        self.now = 1_790_000_000.0
+        self.policies = Policies(settings, Underway(), window=lambda _: self.counts, quota_used=lambda: self.quota)
+        self.policies.degradation._clock = lambda: self.now
+
+    def after(self, seconds: float, **routes: Counts) -> "Day":
+        self.now += seconds
+        self.counts = Counts(by_route=routes)
+        self.policies.degradation.turn()
+        return self
+
+    @property
+    def held(self) -> set[tuple[str, str, object]]:
+        return {(claim.switch, claim.scope, claim.value) for claim in self.policies.switches.claims}
+
+
+def test_turn__each_route_for_itself() -> None:
+    """One route's failures hold nothing of another; the level and the causes are shown."""
+    day = Day().after(1, chat=Counts(tried=100, failed=20), other=Counts(tried=100))
+    assert day.held == {("llm_static", "chat", 100)}
+    status = day.policies.status()
+    assert status["level"] is Level.MINIMAL
+    assert list(status["by_rules"]) == ["rule errors chat"]
+    assert [rule["name"] for rule in status["rules"] if rule["holds"]] == ["errors"]
+    assert day.policies.modes.of(a_call("chat")).static
+    assert not day.policies.modes.of(a_call("other")).static
+
+
+def test_turn__no_static_answer_to_give() -> None:
+    """A route without a static answer goes on asking its providers, and is shown as in trouble all the same."""
+    day = Day().after(1, other=Counts(tried=100, failed=90, failures_in_a_row=9))
+    assert day.held == {("llm_cache", "other", "first")}
+    assert [rule["name"] for rule in day.policies.status()["rules"] if rule["holds"]] == ["failures_in_a_row", "errors"]
+
+
+def test_turn__quota_by_tenant() -> None:
+    """A tenant that runs low gets cheaper models; the others keep theirs. A quota that is not known changes nothing."""
+    day = Day()
+    day.quota = {"poor": 0.95, "rich": 0.2}
+    assert day.after(1).held == {("llm_tier", "tenant:poor", "cheaper")}
+    day.quota = None
+    assert day.after(600).held == {("llm_tier", "tenant:poor", "cheaper")}
+    day.quota = {"poor": 0.0, "rich": 0.2}
+    assert day.after(1).held == set()
+
+
+def test_turn__slow_then_gradually_back() -> None:
+    """Five at a time, then ten, twenty, forty, and as many as come."""
+    day = Day().after(1, chat=Counts(tried=50, p99_ms=31_000))
+    bounds = []
+    for _ in range(160):
+        found = [value for switch, _, value in day.after(1, chat=Counts(tried=50, p99_ms=900)).held if switch]
+        bounds.append(found[0] if found else None)
+    assert list(dict.fromkeys(bounds)) == [5, 10, 20, 40, None]
+    assert day.policies.modes.level is Level.NORMAL
+
+
+def test_turn__own_holds_and_the_control_planes_are_apart() -> None:
+    """What a person or a runbook holds stays when a rule lets go, and the other way round."""
+    day = Day().after(1, chat=Counts(tried=10, failed=6, failures_in_a_row=6))
+    day.policies.switches.obey((Claim("llm_cache", "chat", "only"),))
+    assert day.held == {("llm_cache", "chat", "only")}
+    day.after(60, chat=Counts(tried=10, failures_in_a_row=0))
+    assert day.held == {("llm_cache", "chat", "only")}
+    day.policies.switches.obey(())
+    assert day.held == set()
+
+
+def test_turn__begin_and_end_are_logged(caplog: pytest.LogCaptureFixture) -> None:
+    """A person who reads the log sees when a rule begins to hold and when it lets go, each once."""
+    with caplog.at_level(logging.WARNING, "reanimate.gateway"):
+        day = Day().after(1, chat=Counts(tried=10, failed=6, failures_in_a_row=6))
+        for _ in range(30):
+            day.after(1, chat=Counts(tried=10))
+    assert [record.getMessage() for record in caplog.records] == [
+        "rule failures_in_a_row holds chat: llm_cache = first (failures_in_a_row was 6)",
+        "rule failures_in_a_row lets go of chat",
+    ]
+
+
+def test_take__rules_switched_off_let_go() -> None:
+    """A rule that is switched off in the settings lets go of what it holds."""
+    day = Day().after(1, chat=Counts(tried=10, failures_in_a_row=6))
+    day.policies.take(LlmSettings(rules=[{"name": "failures_in_a_row", "enabled": False}]))  # type: ignore[list-item]
+    assert day.after(1, chat=Counts(tried=10, failures_in_a_row=6)).held == set()
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.name)
+def test_read__nothing_counted(rule: RuleSettings) -> None:
+    """A gateway that nobody asked yet has no signal and holds nothing; neither is it a crash."""
+    signals = Signals(lambda _: Counts(), {}, {})
+    assert signals.scopes(rule) == []
+    reading = signals.read(rule, "chat", 60)
+    assert reading is not None
+    assert reading.samples == 0
+
+
+def test_read__time_that_is_not_known() -> None:
+    """Calls without a time (all cut short) are no proof of speed: the figure is missing."""
+    slow = next(rule for rule in RULES if rule.signal == "p99_s")
+    assert Signals(lambda _: Counts(by_route={"chat": Counts(tried=50)}), {}, {}).read(slow, "chat", 60) is None
