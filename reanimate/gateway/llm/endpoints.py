@@ -5,7 +5,7 @@ from enum import StrEnum
 
 from reanimate.gateway.llm.catalogue import Wire
 
-__all__ = ["ENDPOINTS", "Endpoint", "Shape"]
+__all__ = ["ENDPOINTS", "Endpoint", "Shape", "endpoint_at"]
 
 
 class Shape(StrEnum):
@@ -36,3 +36,13 @@ ENDPOINTS: dict[str, Endpoint] = {
     "/v1/messages/count_tokens": Endpoint(Shape.COUNT_TOKENS, "anthropic", b"/v1/messages/count_tokens", False),
 }
 """By the path at the gateway. `/v1/models` is answered by the gateway itself (models.py)."""
+
+_ACROSS = {
+    Shape.CHAT: ENDPOINTS["/v1/messages"],
+    Shape.MESSAGES: ENDPOINTS["/v1/chat/completions"],
+}
+
+
+def endpoint_at(endpoint: Endpoint, wire: Wire) -> Endpoint | None:
+    """Return by which endpoint a target of `wire` is asked what a caller asks at `endpoint`; None: it cannot be."""
+    return endpoint if endpoint.wire == wire else _ACROSS.get(endpoint.shape)

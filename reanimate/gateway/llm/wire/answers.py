@@ -8,8 +8,9 @@ import orjson
 
 from reanimate.gateway.llm.call import Usage
 from reanimate.gateway.llm.endpoints import Endpoint, Shape
+from reanimate.gateway.llm.wire.usage import read_usage
 
-__all__ = ["Answer", "Garbage", "ToolCall", "read_answer", "read_usage"]
+__all__ = ["Answer", "Garbage", "ToolCall", "read_answer"]
 
 _SHOWN = 80
 
@@ -75,34 +76,6 @@ def read_answer(endpoint: Endpoint, status: int, headers: list[tuple[bytes, byte
         return _READERS[endpoint.shape](fields)
     except (KeyError, TypeError, AttributeError, IndexError) as error:
         raise Garbage(f"an answer of another shape ({type(error).__name__}: {error}): {_start(body)}") from None
-
-
-def read_usage(found: Any) -> Usage | None:
-    """Read the usage of any of the shapes; None if there is none. What came from a cache counts as input."""
-    if not isinstance(found, dict):
-        return None
-    if "prompt_tokens" in found:
-        details = found.get("prompt_tokens_details")
-        cached = details.get("cached_tokens") if isinstance(details, dict) else 0
-        return Usage(_count(found["prompt_tokens"]), _count(found.get("completion_tokens")), _count(cached))
-    if "input_tokens" not in found and "output_tokens" not in found:
-        return None
-    details = found.get("input_tokens_details")
-    if isinstance(details, dict):
-        return Usage(
-            _count(found.get("input_tokens")), _count(found.get("output_tokens")), _count(details.get("cached_tokens"))
-        )
-    # Anthropic counts what it read from its cache, or wrote there, beside the input.
-    cached = _count(found.get("cache_read_input_tokens"))
-    return Usage(
-        _count(found.get("input_tokens")) + cached + _count(found.get("cache_creation_input_tokens")),
-        _count(found.get("output_tokens")),
-        cached,
-    )
-
-
-def _count(value: Any) -> int:
-    return value if isinstance(value, int) and value > 0 else 0
 
 
 def _chat(fields: dict[str, Any]) -> Answer:

@@ -6,9 +6,12 @@ import orjson
 
 from reanimate.gateway.llm.call import Call
 from reanimate.gateway.llm.catalogue import Key, Target
-from reanimate.gateway.llm.endpoints import Shape
+from reanimate.gateway.llm.endpoints import Shape, endpoint_at
 from reanimate.gateway.llm.prompt import Prompt
+from reanimate.gateway.llm.wire.carrying import CannotCarry
 from reanimate.gateway.llm.wire.splice import splice, splice_model
+from reanimate.gateway.llm.wire.to_anthropic import to_anthropic
+from reanimate.gateway.llm.wire.to_openai import to_openai
 
 __all__ = ["Outgoing", "Refusal", "asks_for_usage", "outgoing"]
 
@@ -19,6 +22,7 @@ _PASSED = frozenset(
      b"tracestate", b"user-agent", b"x-client-request-id")
 )  # fmt: skip
 """Headers of the caller that belong to what it asks."""
+_PASSED_ACROSS = frozenset((b"traceparent", b"tracestate", b"user-agent", b"x-client-request-id"))
 _ACCOUNT = frozenset((b"authorization", b"x-api-key", b"api-key", b"openai-organization", b"openai-project"))
 """Those that belong to the account it asks with: passed only along with its key."""
 _USAGE_WANTED = orjson.dumps({"include_usage": True})
@@ -45,10 +49,27 @@ def outgoing(call: Call, target: Target, key: Key | None) -> Outgoing | Refusal:
     prompt, provider = call.prompt, target.provider
     endpoint = prompt.endpoint
     if provider.wire != endpoint.wire:
-        return Refusal(f"{_CALLED[endpoint.shape]} cannot be carried to the {_WIRES[provider.wire]} wire")
+        return _crossing(call, target, key)
     query = call.request.target[len(call.request.path) :]
     path = endpoint.path + query.encode("ascii") if query else endpoint.path
     return Outgoing(path, _headers(call, target, key), _body(prompt, target))
+
+
+def _crossing(call: Call, target: Target, key: Key | None) -> Outgoing | Refusal:
+    prompt, wire = call.prompt, target.provider.wire
+    endpoint = endpoint_at(prompt.endpoint, wire)
+    if endpoint is None:
+        return Refusal(f"{_CALLED[prompt.endpoint.shape]} cannot be carried to the {_WIRES[wire]} wire")
+    try:
+        if endpoint.shape is Shape.MESSAGES:
+            body = to_anthropic(prompt.fields, target)
+        else:
+            body = to_openai(prompt.fields, target, target.provider.usage_in_streams)
+    except CannotCarry as error:
+        return Refusal(f"{error.what} cannot be carried to the {_WIRES[wire]} wire")
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        return Refusal(f"a request that is not built as its own wire wants it ({error!r}) cannot be carried over")
+    return Outgoing(endpoint.path, _headers(call, target, key, crosses=True), orjson.dumps(body))
 
 
 def asks_for_usage(prompt: Prompt) -> bool:
@@ -79,15 +100,16 @@ def _appended(raw: bytes, options: bytes) -> bytes:
     return b"".join((raw[:close], b',"stream_options":', options, raw[close:]))
 
 
-def _headers(call: Call, target: Target, key: Key | None) -> list[tuple[bytes, bytes]]:
+def _headers(call: Call, target: Target, key: Key | None, *, crosses: bool = False) -> list[tuple[bytes, bytes]]:
     provider = target.provider
-    # Where there are tenants, the caller's key is the gateway's own: it is nobody else's business.
-    passes_key = key is None and provider.pass_key and not call.catalogue.settings.tenants
+    # Where there are tenants, the caller's key is the gateway's own; one for the other wire is another vendor's.
+    passes_key = key is None and provider.pass_key and not crosses and not call.catalogue.settings.tenants
+    passed = _PASSED_ACROSS if crosses else _PASSED
     own = {name for name, _ in provider.headers} if provider.headers else ()
     headers = [_JSON, *provider.headers]
     versioned = False
     for name, value in call.request.headers:
-        if name in _PASSED or (passes_key and name in _ACCOUNT):
+        if name in passed or (passes_key and name in _ACCOUNT):
             if name in own:
                 continue
             if name == b"anthropic-version":

@@ -1,0 +1,39 @@
+"""An answer of a target's wire, for a caller of perhaps another one."""
+
+import time
+
+import orjson
+
+from reanimate.gateway.llm.call import Call
+from reanimate.gateway.llm.catalogue import Target
+from reanimate.gateway.llm.endpoints import Shape, endpoint_at
+from reanimate.gateway.llm.wire.answers import Answer, Garbage
+from reanimate.gateway.llm.wire.carrying import CannotCarry
+from reanimate.gateway.llm.wire.streams import ChatFromMessages, MessagesFromChat, StreamTranslator
+from reanimate.gateway.llm.wire.translated import completion_from_message, message_from_completion
+
+__all__ = ["endpoint_at", "translate_answer", "translator_for"]
+
+
+def translate_answer(call: Call, target: Target, answer: Answer) -> bytes:
+    """Return the body for the caller of an answer that `target` gave on another wire than the caller's.
+
+    Raises:
+        Garbage: it holds something that the caller's wire has no words for.
+    """
+    try:
+        if call.prompt.endpoint.shape is Shape.CHAT:
+            return orjson.dumps(completion_from_message(answer.fields, int(time.time())))
+        return orjson.dumps(message_from_completion(answer.fields))
+    except CannotCarry as error:
+        raise Garbage(f"an answer of {target.name} with what cannot be carried over: {error.what}") from None
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        raise Garbage(f"an answer of {target.name} that cannot be carried over ({error!r})") from None
+
+
+def translator_for(call: Call, target: Target) -> StreamTranslator | None:
+    """Return what says the stream of `target` on the caller's wire; None where that is the same."""
+    endpoint = call.prompt.endpoint
+    if target.provider.wire == endpoint.wire:
+        return None
+    return ChatFromMessages(call) if endpoint.shape is Shape.CHAT else MessagesFromChat(call)

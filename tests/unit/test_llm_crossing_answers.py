@@ -1,0 +1,382 @@
+"""Answers and streams carried to the other wire: the same text, calls, reasons and tokens, to the vendors' clients."""
+
+from typing import Any
+
+import anthropic
+import httpx2
+import openai
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from llm_calls import call_of, catalogue_of, target_of
+
+from reanimate.gateway.llm.call import Usage
+from reanimate.gateway.llm.endpoints import ENDPOINTS
+from reanimate.gateway.llm.wire.answers import Answer, Garbage, read_answer
+from reanimate.gateway.llm.wire.crossing import translate_answer, translator_for
+from reanimate.gateway.llm.wire.events import EventKind, Scanner
+from reanimate.gateway.llm.wire.scanners import scanner_for
+
+CHAT, MESSAGES = "/v1/chat/completions", "/v1/messages"
+OTHER = {CHAT: MESSAGES, MESSAGES: CHAT}
+WIRE = {CHAT: "openai", MESSAGES: "anthropic"}
+HELLO: Any = [{"role": "user", "content": "Hello"}]
+USAGE = {"input_tokens": 5, "cache_read_input_tokens": 3, "cache_creation_input_tokens": 2, "output_tokens": 7}
+
+
+def translated(path: str, fields: dict[str, Any]) -> dict[str, Any]:
+    """Return what a caller at `path` gets for an answer of the other wire."""
+    answer = read_answer(ENDPOINTS[OTHER[path]], 200, [], orjson.dumps(fields))
+    catalogue = catalogue_of(WIRE[OTHER[path]])
+    body: dict[str, Any] = orjson.loads(
+        translate_answer(call_of({"model": "m"}, path, catalogue), target_of(catalogue), answer)
+    )
+    return body
+
+
+def message(stop: str = "end_turn", *content: Any, **more: Any) -> dict[str, Any]:
+    return {
+        "id": "msg_1", "type": "message", "role": "assistant", "model": "claude-x", "content": list(content),
+        "stop_reason": stop, "stop_sequence": None, "usage": USAGE, **more,
+    }  # fmt: skip
+
+
+def completion(finish: str = "stop", choice: Any = (), **said: Any) -> dict[str, Any]:
+    return {
+        "id": "chatcmpl-1", "object": "chat.completion", "created": 1, "model": "gpt-x",
+        "choices": [{"index": 0, "message": {"role": "assistant", **said}, "finish_reason": finish, **dict(choice)}],
+        "usage": {"prompt_tokens": 10, "completion_tokens": 7, "total_tokens": 17,
+                  "prompt_tokens_details": {"cached_tokens": 3}},
+    }  # fmt: skip
+
+
+def call(name: str, arguments: str, call_id: str = "c1") -> dict[str, Any]:
+    return {"id": call_id, "type": "function", "function": {"name": name, "arguments": arguments}}
+
+
+TEXT = {"type": "text", "text": "Hi"}
+USE = {"type": "tool_use", "id": "t1", "name": "look", "input": {"a": 1}}
+THOUGHT = {"type": "thinking", "thinking": "hm", "signature": "s"}
+
+
+def test_to_a_completion__text_calls_and_tokens() -> None:
+    """Thinking is no part of an answer there, but its tokens are counted."""
+    usage = {**USAGE, "output_tokens_details": {"thinking_tokens": 4}}
+    got = translated(CHAT, message("tool_use", THOUGHT, TEXT, USE, usage=usage))
+    assert got["choices"] == [
+        {
+            "index": 0, "logprobs": None, "finish_reason": "tool_calls",
+            "message": {
+                "role": "assistant", "content": "Hi", "refusal": None, "tool_calls": [call("look", '{"a":1}', "t1")]
+            },
+        }
+    ]  # fmt: skip
+    assert got["usage"] == {
+        "prompt_tokens": 10, "completion_tokens": 7, "total_tokens": 17,
+        "prompt_tokens_details": {"cached_tokens": 3, "cache_write_tokens": 2},
+        "completion_tokens_details": {"reasoning_tokens": 4},
+    }  # fmt: skip
+    assert (got["id"], got["object"], got["model"]) == ("msg_1", "chat.completion", "claude-x")
+
+
+def test_to_a_message__text_calls_and_tokens() -> None:
+    calls = [call("look", '{"a":1}'), call("run", "", "c2")]
+    got = translated(MESSAGES, completion("tool_calls", content="Hi", tool_calls=calls))
+    assert got == {
+        "id": "chatcmpl-1", "type": "message", "role": "assistant", "model": "gpt-x",
+        "content": [
+            TEXT, {**USE, "id": "c1"}, {"type": "tool_use", "id": "c2", "name": "run", "input": {}},
+        ],
+        "stop_reason": "tool_use", "stop_sequence": None,
+        "usage": {
+            "input_tokens": 7, "cache_creation_input_tokens": 0, "cache_read_input_tokens": 3, "output_tokens": 7
+        },
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("stop", "finish"),
+    [
+        ("end_turn", "stop"), ("stop_sequence", "stop"), ("max_tokens", "length"), ("refusal", "content_filter"),
+        ("model_context_window_exceeded", "length"),
+    ],
+)  # fmt: skip
+def test_to_a_completion__reasons(stop: str, finish: str) -> None:
+    assert translated(CHAT, message(stop, TEXT))["choices"][0]["finish_reason"] == finish
+
+
+@pytest.mark.parametrize(
+    ("answer", "stop"),
+    [
+        (completion("stop", content="Hi"), "end_turn"),
+        (completion("length", content="Hi"), "max_tokens"),
+        (completion("content_filter", content=""), "refusal"),
+        (completion("stop", content=None, refusal="I will not."), "refusal"),
+        (completion("stop", content=None, tool_calls=[call("look", "{}")]), "tool_use"),
+        (completion("stop", [("stop_reason", "END")], content="Hi"), "stop_sequence"),
+    ],
+)
+def test_to_a_message__reasons(answer: dict[str, Any], stop: str) -> None:
+    """A call that was demanded by name ends with `stop`; vLLM says which sequence it was."""
+    got = translated(MESSAGES, answer)
+    assert got["stop_reason"] == stop
+    assert got["stop_sequence"] == ("END" if stop == "stop_sequence" else None)
+
+
+def test_to_a_completion__why_it_was_refused() -> None:
+    told = {"type": "refusal", "explanation": "I will not."}
+    got = translated(CHAT, message("refusal", stop_details=told))["choices"][0]
+    assert (got["finish_reason"], got["message"]["refusal"]) == ("content_filter", "I will not.")
+
+
+@pytest.mark.parametrize(
+    ("path", "answer"),
+    [
+        (CHAT, message("pause_turn", TEXT)),
+        (CHAT, message("end_turn", {"type": "server_tool_use", "id": "s", "name": "n", "input": {}})),
+        (MESSAGES, completion("tool_calls", content=None, tool_calls=[call("look", '{"a":')])),
+        (MESSAGES, completion("tool_calls", content=None, tool_calls=[call("look", "[1]")])),
+        (MESSAGES, completion("eos", content="Hi")),
+        (MESSAGES, completion("stop", content=None, audio={"id": "a"})),
+    ],
+)
+def test_what_cannot_be_said__is_no_answer(path: str, answer: dict[str, Any]) -> None:
+    """Another provider is asked then."""
+    with pytest.raises(Garbage):
+        translated(path, answer)
+
+
+# Streams
+
+
+def sse(*events: Any) -> bytes:
+    """Return events as the wire has them: with a name if they have a type."""
+    told = b""
+    for event in events:
+        name = b"event: " + event["type"].encode() + b"\n" if isinstance(event, dict) and "type" in event else b""
+        told += name + b"data: " + (event if isinstance(event, bytes) else orjson.dumps(event)) + b"\n\n"
+    return told
+
+
+def messages_stream(pieces: list[str], calls: list[tuple[str, list[str]]], stop: str) -> bytes:
+    events: list[dict[str, Any]] = [
+        {
+            "type": "message_start",
+            "message": message(stop) | {"stop_reason": None, "usage": {**USAGE, "output_tokens": 1}},
+        }
+    ]
+    index = 0
+    if pieces:
+        events.append({"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}})
+        deltas = [{"type": "text_delta", "text": piece} for piece in pieces]
+        events += [{"type": "content_block_delta", "index": 0, "delta": delta} for delta in deltas]
+        events.append({"type": "content_block_stop", "index": 0})
+        index = 1
+    events.append({"type": "ping"})
+    for name, parts in calls:
+        block = {"type": "tool_use", "id": f"t{index}", "name": name, "input": {}}
+        events.append({"type": "content_block_start", "index": index, "content_block": block})
+        for part in parts:
+            delta = {"type": "input_json_delta", "partial_json": part}
+            events.append({"type": "content_block_delta", "index": index, "delta": delta})
+        events.append({"type": "content_block_stop", "index": index})
+        index += 1
+    ended = {"stop_reason": stop, "stop_sequence": None}
+    events += [{"type": "message_delta", "delta": ended, "usage": {"output_tokens": 7}}, {"type": "message_stop"}]
+    return sse(*events)
+
+
+def chat_stream(pieces: list[str], calls: list[tuple[str, list[str]]], finish: str, *, usage: bool = True) -> bytes:
+    def chunk(delta: dict[str, Any], ended: str | None = None) -> dict[str, Any]:
+        choice = {"index": 0, "delta": delta, "finish_reason": ended}
+        return {
+            "id": "chatcmpl-1",
+            "object": "chat.completion.chunk",
+            "created": 1,
+            "model": "gpt-x",
+            "choices": [choice],
+        }
+
+    events: list[Any] = [chunk({"role": "assistant", "content": ""})]
+    events += [chunk({"content": piece}) for piece in pieces]
+    for number, (name, parts) in enumerate(calls):
+        begun = {"index": number, "id": f"c{number}", "type": "function", "function": {"name": name, "arguments": ""}}
+        events.append(chunk({"tool_calls": [begun]}))
+        events += [chunk({"tool_calls": [{"index": number, "function": {"arguments": part}}]}) for part in parts]
+    events.append(chunk({}, finish))
+    if usage:
+        events.append({**chunk({}), "choices": [], "usage": completion()["usage"]})
+    return sse(*events, b"[DONE]")
+
+
+def through(path: str, stream: bytes, *, wants_usage: bool = True, size: int = 0) -> bytes:
+    """Return what a caller at `path` gets of a stream of the other wire that comes in pieces of `size`."""
+    catalogue = catalogue_of(WIRE[OTHER[path]])
+    fields: dict[str, Any] = {"model": "m", "stream": True}
+    if wants_usage and path == CHAT:
+        fields["stream_options"] = {"include_usage": True}
+    translator = translator_for(call_of(fields, path, catalogue), target_of(catalogue))
+    assert translator is not None
+    scanner = scanner_for(ENDPOINTS[OTHER[path]].shape)
+    size = size or len(stream)
+    told = b""
+    for at in range(0, len(stream), size):
+        told += b"".join(translator.translate(event) for event in scanner.feed(stream[at : at + size]))
+    return told + translator.end() + translator.end()
+
+
+def read(path: str, stream: bytes) -> Scanner:
+    scanner = scanner_for(ENDPOINTS[path].shape)
+    kinds = [event.kind for event in scanner.feed(stream) + scanner.close()]
+    assert EventKind.MALFORMED not in kinds
+    return scanner
+
+
+def openai_reads(stream: bytes) -> Any:
+    """Return the completion that OpenAI's own helper makes of a stream."""
+    http = httpx2.Client(transport=httpx2.MockTransport(lambda request: httpx2.Response(200, content=stream)))
+    client = openai.OpenAI(api_key="k", base_url="http://g/v1", http_client=http)
+    options: Any = {"include_usage": True}
+    with client.chat.completions.stream(model="m", messages=HELLO, stream_options=options) as events:
+        return events.get_final_completion()
+
+
+def anthropic_reads(stream: bytes) -> Any:
+    http = httpx2.Client(transport=httpx2.MockTransport(lambda request: httpx2.Response(200, content=stream)))
+    client = anthropic.Anthropic(api_key="k", base_url="http://g", http_client=http)
+    with client.messages.stream(model="m", max_tokens=9, messages=HELLO) as events:
+        return events.get_final_message()
+
+
+CALLS = [("look", ['{"a"', ":1}"]), ("run", ["{}"])]
+
+
+def test_stream_to_a_completion__as_openais_client_reads_it() -> None:
+    """Parallel calls, one of them without arguments; then the tokens."""
+    stream = messages_stream(["Hi", " there"], [CALLS[0], ("run", [])], "tool_use")
+    got = openai_reads(through(CHAT, stream))
+    choice = got.choices[0]
+    assert (choice.message.content, choice.finish_reason) == ("Hi there", "tool_calls")
+    assert [(c.id, c.function.name, c.function.arguments) for c in choice.message.tool_calls] == [
+        ("t1", "look", '{"a":1}'), ("t2", "run", "{}"),
+    ]  # fmt: skip
+    assert (got.usage.prompt_tokens, got.usage.completion_tokens) == (10, 7)
+    assert got.usage.prompt_tokens_details.cached_tokens == 3
+    assert got.model == "claude-x"
+
+
+def test_stream_to_a_message__as_anthropics_client_reads_it() -> None:
+    got = anthropic_reads(through(MESSAGES, chat_stream(["Hi", " there"], CALLS, "tool_calls")))
+    assert [block.type for block in got.content] == ["text", "tool_use", "tool_use"]
+    assert got.content[0].text == "Hi there"
+    assert [(block.id, block.name, block.input) for block in got.content[1:]] == [
+        ("c0", "look", {"a": 1}), ("c1", "run", {}),
+    ]  # fmt: skip
+    assert (got.stop_reason, got.model) == ("tool_use", "gpt-x")
+    assert (got.usage.input_tokens, got.usage.cache_read_input_tokens, got.usage.output_tokens) == (7, 3, 7)
+
+
+def test_stream_to_a_completion__tokens_only_for_who_asked() -> None:
+    told = through(CHAT, messages_stream(["Hi"], [], "end_turn"), wants_usage=False)
+    assert b"usage" not in told
+    assert told.endswith(b"data: [DONE]\n\n")
+
+
+@pytest.mark.parametrize("usage", [True, False])
+def test_stream_to_a_message__ends_once_whether_tokens_are_told_or_not(usage: bool) -> None:
+    told = through(MESSAGES, chat_stream(["Hi"], [], "stop", usage=usage))
+    assert told.count(b"event: message_delta") == told.count(b"event: message_stop") == 1
+    assert anthropic_reads(told).usage.output_tokens == (7 if usage else 0)
+
+
+@pytest.mark.parametrize("path", [CHAT, MESSAGES])
+@pytest.mark.parametrize("calls", [[], CALLS])
+def test_stream__a_cut_one_gets_no_end(path: str, calls: Any) -> None:
+    """Wherever it is cut: only the provider says how an answer ends."""
+    whole = messages_stream(["Hi"], calls, "end_turn") if path == CHAT else chat_stream(["Hi"], calls, "stop")
+    events = whole.split(b"\n\n")[:-1]
+    ending = next(n for n, event in enumerate(events) if b'"end_turn"' in event or b'"stop"' in event)
+    for count in range(ending):
+        scanner = read(path, through(path, b"\n\n".join(events[:count]) + b"\n\n"))
+        assert scanner.facts.finish is None
+        assert not scanner.facts.complete
+
+
+@pytest.mark.parametrize("path", [CHAT, MESSAGES])
+def test_stream__one_that_only_lacks_its_end_mark_gets_it(path: str) -> None:
+    whole = messages_stream(["Hi"], [], "end_turn") if path == CHAT else chat_stream(["Hi"], [], "stop")
+    told = through(path, whole[: whole.rindex(b"event:" if path == CHAT else b"data:")])
+    assert read(path, told).facts.complete
+
+
+@pytest.mark.parametrize("path", [CHAT, MESSAGES])
+def test_stream__an_error_stays_one(path: str) -> None:
+    error = {"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}}
+    told = through(path, sse(error if path == CHAT else {"error": {"message": "Overloaded"}}))
+    with pytest.raises((openai.APIError, anthropic.APIStatusError), match="Overloaded"):
+        (openai_reads if path == CHAT else anthropic_reads)(told)
+
+
+def test_stream_to_a_message__whole_calls_under_one_number() -> None:
+    """As some servers send them."""
+    calls = [{"index": 0, **call("look", '{"a":1}', "x")}, {"index": 0, **call("run", "{}", "y")}]
+    chunks = [{"id": "c", "model": "m", "choices": [{"index": 0, "delta": {"tool_calls": [item]}}]} for item in calls]
+    end = {"id": "c", "model": "m", "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
+    got = anthropic_reads(through(MESSAGES, sse(*chunks, end, b"[DONE]")))
+    assert [(block.id, block.name, block.input) for block in got.content] == [("x", "look", {"a": 1}), ("y", "run", {})]
+    assert got.stop_reason == "tool_use"
+
+
+def test_stream_to_a_message__a_refusal() -> None:
+    def chunk(delta: Any, finish: str | None = None) -> Any:
+        return {"id": "c", "model": "m", "choices": [{"index": 0, "delta": delta, "finish_reason": finish}]}
+
+    refusing = sse(chunk({"refusal": "I will"}), chunk({"refusal": " not."}))
+    assert read(MESSAGES, through(MESSAGES, refusing)).facts.finish is None
+    got = anthropic_reads(through(MESSAGES, refusing + sse(chunk({}, "stop"), b"[DONE]")))
+    assert (got.content[0].text, got.stop_reason) == ("I will not.", "refusal")
+
+
+pieces = st.lists(st.text(min_size=1, max_size=6), max_size=6)
+arguments = st.dictionaries(st.text(max_size=3), st.integers() | st.text(max_size=3), max_size=2).map(
+    lambda given: orjson.dumps(given, option=orjson.OPT_PASSTHROUGH_SUBCLASS).decode()
+)
+
+
+@given(
+    pieces,
+    st.lists(st.tuples(st.sampled_from(["look", "run"]), arguments, st.integers(1, 5)), max_size=3),
+    st.booleans(),
+    st.sampled_from([0, 1, 7, 50]),
+)
+def test_stream__says_the_same_however_it_comes(
+    text: list[str], calls: list[tuple[str, str, int]], cut: bool, size: int
+) -> None:
+    """To the other wire and back: text, calls, reason and tokens, each exactly."""
+    cut_calls = [(name, [given[:at], given[at:]]) for name, given, at in calls]
+    stop = "max_tokens" if cut else "tool_use" if calls else "end_turn"
+    there = through(CHAT, messages_stream(text, cut_calls, stop), size=size)
+    for path, stream in ((CHAT, there), (MESSAGES, through(MESSAGES, there, size=size))):
+        facts = read(path, stream).facts
+        assert facts.text == "".join(text)
+        assert [(item.name, orjson.loads(item.arguments or "{}")) for item in facts.tools] == [
+            (name, orjson.loads(given)) for name, given, _ in calls
+        ]
+        assert facts.complete
+        assert facts.finish == (
+            stop if path == MESSAGES else {"max_tokens": "length", "tool_use": "tool_calls", "end_turn": "stop"}[stop]
+        )
+        assert facts.usage == Usage(10, 7, 3)
+
+
+@given(pieces, st.lists(st.tuples(st.sampled_from(["look", "run"]), arguments), max_size=3), st.booleans())
+def test_answer__there_and_back_is_the_same(text: list[str], calls: list[tuple[str, str]], cut: bool) -> None:
+    content: list[Any] = [{"type": "text", "text": "".join(text)}] if text else []
+    content += [
+        {"type": "tool_use", "id": f"t{n}", "name": name, "input": orjson.loads(given)}
+        for n, (name, given) in enumerate(calls)
+    ]
+    given = message("max_tokens" if cut else "tool_use" if calls else "end_turn", *content)
+    answer: Answer = read_answer(ENDPOINTS[MESSAGES], 200, [], orjson.dumps(given))
+    assert translated(MESSAGES, translated(CHAT, answer.fields)) == given
