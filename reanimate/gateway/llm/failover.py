@@ -1,0 +1,85 @@
+"""Finding somebody who answers: the providers' health, the connections, and what all calls share."""
+
+import asyncio
+from collections.abc import Callable
+
+from reanimate.gateway.llm.breaker import Standing
+from reanimate.gateway.llm.budget import HedgeBudget
+from reanimate.gateway.llm.call import Call
+from reanimate.gateway.llm.candidates import Candidates, Order
+from reanimate.gateway.llm.catalogue import Route, Target
+from reanimate.gateway.llm.course import Build, Course
+from reanimate.gateway.llm.health import Change, Health, Line
+from reanimate.gateway.llm.opened import Opened
+from reanimate.gateway.llm.pools import Pools
+from reanimate.gateway.llm.wire.answers import Answer
+from reanimate.gateway.llm.wire.outgoing import outgoing
+
+__all__ = ["Failover"]
+
+Translate = Callable[[Call, Target, Answer], bytes]
+
+
+class Failover:
+    """Opens calls."""
+
+    def __init__(
+        self,
+        health: Health,
+        pools: Pools,
+        *,
+        order: Order | None = None,
+        bars: Callable[[Call, Target], str | None] | None = None,
+        translate: Translate,
+    ) -> None:
+        """`order`: what switches say (modes.py); `bars`: which quota keeps a call from a target, if one does."""
+        self.loop = asyncio.get_running_loop()
+        self.health = health
+        self.pools = pools
+        self.translate = translate
+        self._order = order
+        self._bars = bars
+        self._hedges: dict[str, tuple[float, HedgeBudget]] = {}
+        self._waiting: dict[Line, set[Course]] = {}
+        """Calls that are late and may not be asked twice, as long as the provider is not suspected."""
+        health.on_change.append(self._changed)
+
+    async def open(
+        self, call: Call, build: Build = outgoing, *, exclude: frozenset[str] = frozenset(), purpose: str = "first"
+    ) -> Opened:
+        """Return the first good answer: whole, or a stream up to its first token.
+
+        `exclude` are names of targets that are not to be asked. A stream's end is to be told by `Opened.finished`.
+
+        Raises:
+            AllFailed: there is none.
+        """
+        self.hedges(call.route).asked()
+        candidates = Candidates(call, self.health, self._order, self._bars, exclude)
+        return await Course(self, call, build, candidates, purpose).run()
+
+    # What follows is for the courses of the calls.
+
+    def hedges(self, route: Route) -> HedgeBudget:
+        """Return the budget of a route for asking twice."""
+        share = route.settings.hedge_share
+        found = self._hedges.get(route.name)
+        if found is None or found[0] != share:
+            found = self._hedges[route.name] = (share, HedgeBudget(share))
+        return found[1]
+
+    def wait_for(self, line: Line, course: Course) -> None:
+        """Tell `course` when the line it waits for is under suspicion."""
+        self._waiting.setdefault(line, set()).add(course)
+
+    def waits_no_more(self, line: Line, course: Course) -> None:
+        """Forget what `wait_for` was told."""
+        if (waiting := self._waiting.get(line)) is not None:
+            waiting.discard(course)
+            if not waiting:
+                del self._waiting[line]
+
+    def _changed(self, change: Change) -> None:
+        if change.now is not Standing.CLOSED and (waiting := self._waiting.pop(change.line, None)):
+            for course in waiting:
+                course.suspected(change.line)
