@@ -115,12 +115,7 @@ class Breaker:
             return False
         self._note_bad(now)
         self._in_a_row += 1
-        if (
-            certain
-            or self.standing is Standing.RAMPING
-            or self._in_a_row >= _IN_A_ROW
-            or self._too_many(now)
-        ):
+        if certain or self.standing is Standing.RAMPING or self._in_a_row >= _IN_A_ROW or self._too_many(now):
             return self._open(now)
         return self._in_a_row >= _SUSPECT_IN_A_ROW and self._suspect()
 

@@ -184,9 +184,7 @@ class Course:
         stream = self._call.prompt.stream
         now = self._loop.time()
         needs = self._call.prompt.needs
-        lateness = Lateness(
-            settings, line.state.latency(stream).p95, now, self._call.deadline, stream=stream
-        )
+        lateness = Lateness(settings, line.state.latency(stream).p95, now, self._call.deadline, stream=stream)
         one = Try(line, purpose, lateness, needs.input_tokens + needs.output_tokens)
         self._left -= 1
         self._candidates.used.add(line)
@@ -259,7 +257,7 @@ class Course:
         else:
             whole = await read_whole(endpoint, response)
             opened.body, opened.answer = whole.body, whole.answer
-            if endpoint is not call.prompt.endpoint:
+            if endpoint is not call.prompt.endpoint and self._failover.translate is not None:
                 opened.body = self._failover.translate(call, target, whole.answer)
         return opened
 
@@ -407,7 +405,7 @@ class Course:
             self._failover.health.was_late(one.line, one.attempt.began, now)
         if lateness.may_be_hedged(now):
             suspect = lateness.hangs(now) or one.line.breaker.standing is not Standing.CLOSED
-            if suspect or lateness.first_look(now) and self._failover.hedges(self._call.route).spend():
+            if suspect or (lateness.first_look(now) and self._failover.hedges(self._call.route).spend()):
                 self._hedge(one, now)
             elif not one.waits:
                 one.waits = True

@@ -30,7 +30,7 @@ class Failover:
         *,
         order: Order | None = None,
         bars: Callable[[Call, Target], str | None] | None = None,
-        translate: Translate,
+        translate: Translate | None = None,
     ) -> None:
         """`order`: what switches say (modes.py); `bars`: which quota keeps a call from a target, if one does."""
         self.loop = asyncio.get_running_loop()

@@ -179,9 +179,7 @@ class Health:
             return
         provider = line.target.provider.name
         for state in self._targets.values():
-            if state is not line.state and (
-                failure.kind not in NOBODY_THERE or state.target.provider.name != provider
-            ):
+            if state is not line.state and (failure.kind not in NOBODY_THERE or state.target.provider.name != provider):
                 continue
             for other in state.lines:
                 was = other.breaker.standing

@@ -4,12 +4,12 @@ __all__ = ["Latency"]
 
 _KEPT = 128
 _EVERY = 16
-_ENOUGH = 8
+_ENOUGH = 5
 """Fewer than this say nothing of one in twenty."""
 
 
 class Latency:
-    """Of the last 128 answers. Worked out anew after each 16: what a call pays for it is a fraction of a microsecond."""
+    """Of the last 128 answers; worked out anew after each 16, so that a call pays next to nothing for it."""
 
     __slots__ = ("_at", "_kept", "_until_next", "p95")
 

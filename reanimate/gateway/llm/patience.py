@@ -58,7 +58,8 @@ def _milliseconds(value: str | None) -> float | None:
 
 def _reset(found: Mapping[str, str], now: datetime) -> float | None:
     """Return when the limits that are used up have room again, all of them; if none is said to be, the nearest."""
-    used_up, others = [], []
+    used_up: list[float] = []
+    others: list[float] = []
     for remaining, reset in _LIMITS:
         if (at := _moment(found.get(reset), now)) is not None:
             left = _number(found.get(remaining))
