@@ -17,7 +17,7 @@ from reanimate.logs import log_to_stderr
 
 __all__ = ["app", "main"]
 
-_NOUNS = ("backup", "config", "hold", "incident", "offline", "prove", "respond", "restore", "runbook")
+_NOUNS = ("backup", "config", "hold", "incident", "llm", "offline", "prove", "respond", "restore", "runbook")
 """Commands whose modules bring the database or the vector client: loaded when they are asked for."""
 
 

@@ -14,15 +14,21 @@ from reanimate.switches import holds
 from reanimate.switches.document import COMBINE, Claim, effective
 from reanimate.switches.publish import Obeyed, wait_until_obeyed
 
-__all__ = ["app"]
+__all__ = ["app", "by_hand"]
 
 app = typer.Typer(help="Holds on the gateways' switches: list, place, lift.", no_args_is_help=True)
 
-Scope = Annotated[str, typer.Argument(help="A target, or target/collection: primary, primary/kb.")]
+Scope = Annotated[
+    str,
+    typer.Argument(
+        help="What it is about: primary, primary/kb; for the LLM switches a route, provider or tenant:NAME."
+    ),
+]
 Switch = Annotated[str, typer.Argument(help=f"One of {', '.join(COMBINE)}.")]
 
 
-def _by_hand() -> str:
+def by_hand() -> str:
+    """Return the cause of what this person holds."""
     return f"by hand: {getpass.getuser()}"
 
 
@@ -61,7 +67,9 @@ async def _list() -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
 def place(
     switch: Switch,
     scope: Scope,
-    value: Annotated[str, typer.Argument(help="0-100 for read_share, hold for writes.")],
+    value: Annotated[
+        str, typer.Argument(help="As the switch takes it: 0-100 for read_share, hold for writes, first for llm_cache …")
+    ],
     reason: Annotated[str, typer.Option(help="Why; people will read it.")],
     json: JsonFlag = False,
 ) -> None:
@@ -73,7 +81,7 @@ def place(
 async def _place(claim: Claim, reason: str) -> Obeyed:
     async with open_services() as services:
         async with services.sessions.begin() as session:
-            by = _by_hand()
+            by = by_hand()
             await holds.place(session, claim, cause=by, reason=reason, actor=by, now=utcnow())
         return await wait_until_obeyed(services)
 
@@ -87,7 +95,7 @@ def lift(
     json: JsonFlag = False,
 ) -> None:
     """Lift every hold of one cause, and wait until the gateways obey. Holds of other causes stay."""
-    lifted = run(lambda: _lift(cause or _by_hand(), dry_run))
+    lifted = run(lambda: _lift(cause or by_hand(), dry_run))
     if isinstance(lifted, Obeyed):
         _say(lifted, json)
     elif json:
@@ -104,7 +112,7 @@ async def _lift(cause: str, dry_run: bool) -> Obeyed | list[str]:
                 raise NotFound(f"{cause!r} holds nothing", hint="`reanimate hold list` shows what is held, and by whom")
             if dry_run:
                 return [f"{hold.switch} of {hold.scope} = {hold.value}" for hold in found]
-            await holds.lift_all(session, cause=cause, reason="lifted by hand", actor=_by_hand(), now=utcnow())
+            await holds.lift_all(session, cause=cause, reason="lifted by hand", actor=by_hand(), now=utcnow())
         return await wait_until_obeyed(services)
 
 

@@ -20,14 +20,21 @@ from reanimate.switches.document import Claim
 class Counts:
     """Figures as a test wants them."""
 
-    tried: int = 0
+    samples: int = 0
     failed: int = 0
-    failures_in_a_row: int = 0
+    in_a_row: int = 0
     p50_ms: float | None = None
     p95_ms: float | None = None
     p99_ms: float | None = None
     first_token_p99_ms: float | None = None
-    by_route: Mapping[str, "Counts"] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Window:
+    """The figures of all routes."""
+
+    routes: Mapping[str, Counts] = field(default_factory=dict)
+    total: Counts = field(default_factory=Counts)
 
 
 SETTINGS = LlmSettings.model_validate(
@@ -45,7 +52,7 @@ class Day:
     """A gateway's policies over figures that a test sets, with a clock of its own."""
 
     def __init__(self, settings: LlmSettings = SETTINGS) -> None:
-        self.counts = Counts()
+        self.counts = Window()
         self.quota: dict[str, float] | None = {}
         self.now = 1_790_000_000.0
         self.policies = Policies(settings, Underway(), window=lambda _: self.counts, quota_used=lambda: self.quota)
@@ -53,7 +60,7 @@ class Day:
 
     def after(self, seconds: float, **routes: Counts) -> "Day":
         self.now += seconds
-        self.counts = Counts(by_route=routes)
+        self.counts = Window(routes)
         self.policies.degradation.turn()
         return self
 
@@ -64,7 +71,7 @@ class Day:
 
 def test_turn__each_route_for_itself() -> None:
     """One route's failures hold nothing of another; the level and the causes are shown."""
-    day = Day().after(1, chat=Counts(tried=100, failed=20), other=Counts(tried=100))
+    day = Day().after(1, chat=Counts(samples=100, failed=20), other=Counts(samples=100))
     assert day.held == {("llm_static", "chat", 100)}
     status = day.policies.status()
     assert status["level"] is Level.MINIMAL
@@ -76,7 +83,7 @@ def test_turn__each_route_for_itself() -> None:
 
 def test_turn__no_static_answer_to_give() -> None:
     """A route without a static answer goes on asking its providers, and is shown as in trouble all the same."""
-    day = Day().after(1, other=Counts(tried=100, failed=90, failures_in_a_row=9))
+    day = Day().after(1, other=Counts(samples=100, failed=90, in_a_row=9))
     assert day.held == {("llm_cache", "other", "first")}
     assert [rule["name"] for rule in day.policies.status()["rules"] if rule["holds"]] == ["failures_in_a_row", "errors"]
 
@@ -94,10 +101,10 @@ def test_turn__quota_by_tenant() -> None:
 
 def test_turn__slow_then_gradually_back() -> None:
     """Five at a time, then ten, twenty, forty, and as many as come."""
-    day = Day().after(1, chat=Counts(tried=50, p99_ms=31_000))
+    day = Day().after(1, chat=Counts(samples=50, p99_ms=31_000))
     bounds = []
     for _ in range(160):
-        found = [value for switch, _, value in day.after(1, chat=Counts(tried=50, p99_ms=900)).held if switch]
+        found = [value for switch, _, value in day.after(1, chat=Counts(samples=50, p99_ms=900)).held if switch]
         bounds.append(found[0] if found else None)
     assert list(dict.fromkeys(bounds)) == [5, 10, 20, 40, None]
     assert day.policies.modes.level is Level.NORMAL
@@ -105,10 +112,10 @@ def test_turn__slow_then_gradually_back() -> None:
 
 def test_turn__own_holds_and_the_control_planes_are_apart() -> None:
     """What a person or a runbook holds stays when a rule lets go, and the other way round."""
-    day = Day().after(1, chat=Counts(tried=10, failed=6, failures_in_a_row=6))
+    day = Day().after(1, chat=Counts(samples=10, failed=6, in_a_row=6))
     day.policies.switches.obey((Claim("llm_cache", "chat", "only"),))
     assert day.held == {("llm_cache", "chat", "only")}
-    day.after(60, chat=Counts(tried=10, failures_in_a_row=0))
+    day.after(60, chat=Counts(samples=10, in_a_row=0))
     assert day.held == {("llm_cache", "chat", "only")}
     day.policies.switches.obey(())
     assert day.held == set()
@@ -117,9 +124,9 @@ def test_turn__own_holds_and_the_control_planes_are_apart() -> None:
 def test_turn__begin_and_end_are_logged(caplog: pytest.LogCaptureFixture) -> None:
     """A person who reads the log sees when a rule begins to hold and when it lets go, each once."""
     with caplog.at_level(logging.WARNING, "reanimate.gateway"):
-        day = Day().after(1, chat=Counts(tried=10, failed=6, failures_in_a_row=6))
+        day = Day().after(1, chat=Counts(samples=10, failed=6, in_a_row=6))
         for _ in range(30):
-            day.after(1, chat=Counts(tried=10))
+            day.after(1, chat=Counts(samples=10))
     assert [record.getMessage() for record in caplog.records] == [
         "rule failures_in_a_row holds chat: llm_cache = first (failures_in_a_row was 6)",
         "rule failures_in_a_row lets go of chat",
@@ -128,15 +135,15 @@ def test_turn__begin_and_end_are_logged(caplog: pytest.LogCaptureFixture) -> Non
 
 def test_take__rules_switched_off_let_go() -> None:
     """A rule that is switched off in the settings lets go of what it holds."""
-    day = Day().after(1, chat=Counts(tried=10, failures_in_a_row=6))
+    day = Day().after(1, chat=Counts(samples=10, in_a_row=6))
     day.policies.take(LlmSettings(rules=[{"name": "failures_in_a_row", "enabled": False}]))  # type: ignore[list-item]
-    assert day.after(1, chat=Counts(tried=10, failures_in_a_row=6)).held == set()
+    assert day.after(1, chat=Counts(samples=10, in_a_row=6)).held == set()
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.name)
 def test_read__nothing_counted(rule: RuleSettings) -> None:
     """A gateway that nobody asked yet has no signal and holds nothing; neither is it a crash."""
-    signals = Signals(lambda _: Counts(), {}, {})
+    signals = Signals(lambda _: Window(), {}, {})
     assert signals.scopes(rule) == []
     reading = signals.read(rule, "chat", 60)
     assert reading is not None
@@ -146,4 +153,4 @@ def test_read__nothing_counted(rule: RuleSettings) -> None:
 def test_read__time_that_is_not_known() -> None:
     """Calls without a time (all cut short) are no proof of speed: the figure is missing."""
     slow = next(rule for rule in RULES if rule.signal == "p99_s")
-    assert Signals(lambda _: Counts(by_route={"chat": Counts(tried=50)}), {}, {}).read(slow, "chat", 60) is None
+    assert Signals(lambda _: Window({"chat": Counts(samples=50)}), {}, {}).read(slow, "chat", 60) is None

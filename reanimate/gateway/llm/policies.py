@@ -4,7 +4,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from reanimate.gateway.llm.degradation.degradation import Degradation
-from reanimate.gateway.llm.degradation.signals import Counted, Signals
+from reanimate.gateway.llm.degradation.signals import Counts, Signals
 from reanimate.gateway.llm.gate import Gate
 from reanimate.gateway.llm.modes import Modes
 from reanimate.gateway.llm.switches import LlmSwitches
@@ -22,7 +22,7 @@ class Policies:
         settings: LlmSettings,
         underway: Underway,
         *,
-        window: Callable[[float], Counted],
+        window: Callable[[float], Counts],
         quota_used: Callable[[], dict[str, float] | None],
         processes: int = 1,
     ) -> None:

@@ -6,22 +6,24 @@ from typing import Protocol
 from reanimate.gateway.llm.degradation.rules import Reading
 from reanimate.llm_policies import RuleSettings, Signal
 
-__all__ = ["Counted", "Signals"]
+__all__ = ["Counted", "Counts", "Signals"]
 
 
 class Counted(Protocol):
     """What was counted of the calls that ended in a window of time."""
 
     @property
-    def tried(self) -> int:
-        """Calls for which a provider was asked, and which it, or another one, could have answered."""
+    def samples(self) -> int:
+        """Calls that providers were to answer."""
 
     @property
     def failed(self) -> int:
-        """Of these, those that no provider answered."""
+        """Of them, those that no provider answered."""
 
     @property
-    def failures_in_a_row(self) -> int: ...
+    def in_a_row(self) -> int:
+        """Failures since the last success."""
+
     @property
     def p50_ms(self) -> float | None: ...
     @property
@@ -30,8 +32,15 @@ class Counted(Protocol):
     def p99_ms(self) -> float | None: ...
     @property
     def first_token_p99_ms(self) -> float | None: ...
+
+
+class Counts(Protocol):
+    """All calls of a window, and those of each route."""
+
     @property
-    def by_route(self) -> Mapping[str, "Counted"]: ...
+    def total(self) -> Counted: ...
+    @property
+    def routes(self) -> Mapping[str, Counted]: ...
 
 
 _TIMES: dict[Signal, Callable[[Counted], float | None]] = {
@@ -47,7 +56,7 @@ class Signals:
 
     def __init__(
         self,
-        window: Callable[[float], Counted],
+        window: Callable[[float], Counts],
         quota_used: Mapping[str, float] | None,
         waiting: Mapping[str, int],
     ) -> None:
@@ -55,7 +64,7 @@ class Signals:
         self._window = window
         self._quota_used = quota_used
         self._waiting = waiting
-        self._windows: dict[int, Counted] = {}
+        self._windows: dict[int, Counts] = {}
 
     def scopes(self, rule: RuleSettings) -> list[str]:
         """Return what a rule is judged for now."""
@@ -65,7 +74,7 @@ class Signals:
             return ["*"]
         if rule.signal == "waiting":
             return [scope for scope in self._waiting if scope != "*"]
-        return list(self._counted(rule.window_s).by_route)
+        return list(self._counted(rule.window_s).routes)
 
     def read(self, rule: RuleSettings, scope: str, window_s: float) -> Reading | None:
         """Return a rule's signal in a scope; None when the figure is missing."""
@@ -77,17 +86,17 @@ class Signals:
         if rule.signal == "waiting":
             return Reading(float(self._waiting.get(scope, 0)), rule.min_samples)
         counted = self._counted(window_s)
-        found = counted if scope == "*" else counted.by_route.get(scope)
-        if found is None or not found.tried:
+        found = counted.total if scope == "*" else counted.routes.get(scope)
+        if found is None or not found.samples:
             return Reading(0.0, 0)
         if rule.signal == "error_rate":
-            return Reading(found.failed / found.tried, found.tried)
+            return Reading(found.failed / found.samples, found.samples)
         if rule.signal == "failures_in_a_row":
-            return Reading(float(found.failures_in_a_row), found.tried)
+            return Reading(float(found.in_a_row), found.samples)
         took_ms = _TIMES[rule.signal](found)
-        return None if took_ms is None else Reading(took_ms / 1000, found.tried)
+        return None if took_ms is None else Reading(took_ms / 1000, found.samples)
 
-    def _counted(self, window_s: float) -> Counted:
+    def _counted(self, window_s: float) -> Counts:
         seconds = max(1, round(window_s))
         if seconds not in self._windows:
             self._windows[seconds] = self._window(float(seconds))
