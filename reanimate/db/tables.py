@@ -37,6 +37,10 @@ __all__ = [
     "Outbox",
     "PartRead",
     "Proof",
+    "QuotaAccount",
+    "QuotaAlert",
+    "QuotaEvent",
+    "QuotaGrant",
     "Restore",
     "Slot",
     "StepRecord",
@@ -405,3 +409,93 @@ class Outbox(Base):
     attempts: Mapped[int] = mapped_column(Integer, default=0)
     done_at: Mapped[datetime | None]
     error: Mapped[str | None]
+
+
+class QuotaAccount(Base):
+    """One meter of one quota in one window, with all leases of it: they change together, or not at all."""
+
+    __tablename__ = "quota_accounts"
+    __table_args__ = (Index("ix_quota_accounts_ends", "ends_at"),)
+
+    quota: Mapped[str] = mapped_column(primary_key=True)
+    tenant: Mapped[str] = mapped_column(primary_key=True)
+    """Empty where tenants share the quota."""
+    meter: Mapped[str] = mapped_column(primary_key=True)  # tokens, requests, money (in billionths)
+    pot: Mapped[str] = mapped_column(primary_key=True)  # normal, reserve
+    starts_at: Mapped[datetime] = mapped_column(primary_key=True)
+    ends_at: Mapped[datetime]
+    version: Mapped[int] = mapped_column(BigInteger)
+    """One more at each change; a writer names the one that it has read."""
+    limit_amount: Mapped[int] = mapped_column(BigInteger)
+    """By the settings of the gateway that asked last."""
+    extra: Mapped[int] = mapped_column(BigInteger, default=0)
+    """Granted on top, for this window."""
+    spent: Mapped[int] = mapped_column(BigInteger, default=0)
+    held: Mapped[int] = mapped_column(BigInteger, default=0)
+    """Lent, and not used as far as is known."""
+    settled: Mapped[int] = mapped_column(BigInteger, default=0)
+    """Of `spent`, what leases have used that are not listed any more."""
+    refused_at: Mapped[datetime | None]
+    """When a call was last refused for lack of it."""
+    leases: Mapped[Json] = mapped_column(default=dict)
+    """gateway/book → [granted, drawn, spent, seq, until]."""
+    terms: Mapped[Json] = mapped_column(default=dict)
+    changed_at: Mapped[datetime]
+
+
+class QuotaGrant(Base):
+    """More for one window, or the reserve opened for a time, by somebody for a reason."""
+
+    __tablename__ = "quota_grants"
+    __table_args__ = (Index("ix_quota_grants_open", "quota", postgresql_where=text("revoked_at IS NULL")),)
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    kind: Mapped[str]  # grant, break_glass
+    quota: Mapped[str]
+    tenant: Mapped[str]
+    meter: Mapped[str | None]
+    amount: Mapped[int | None] = mapped_column(BigInteger)
+    who: Mapped[str]
+    why: Mapped[str]
+    created_at: Mapped[datetime]
+    starts_at: Mapped[datetime | None]
+    """Of a grant: the window that it is for."""
+    until: Mapped[datetime]
+    revoked_at: Mapped[datetime | None]
+    revoked_by: Mapped[str | None]
+
+
+class QuotaAlert(Base):
+    """A threshold that was crossed: one alert each, however many processes look."""
+
+    __tablename__ = "quota_alerts"
+
+    quota: Mapped[str] = mapped_column(primary_key=True)
+    tenant: Mapped[str] = mapped_column(primary_key=True)
+    meter: Mapped[str] = mapped_column(primary_key=True)
+    starts_at: Mapped[datetime] = mapped_column(primary_key=True)
+    threshold: Mapped[float] = mapped_column(primary_key=True)
+    limit_amount: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    """A limit that was raised can be used up anew."""
+    ends_at: Mapped[datetime]
+    raised_at: Mapped[datetime]
+    labels: Mapped[Json]
+    annotations: Mapped[Json]
+    resolved_at: Mapped[datetime | None]
+
+
+class QuotaEvent(Base):
+    """What people, and recoveries, did about quotas. Rows are only ever added."""
+
+    __tablename__ = "quota_events"
+    __table_args__ = (Index("ix_quota_events_quota", "quota", "at"),)
+
+    id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
+    at: Mapped[datetime]
+    kind: Mapped[str]  # granted, revoked, glass_broken, glass_mended, pass_issued, reserve_lent
+    quota: Mapped[str]
+    tenant: Mapped[str]
+    actor: Mapped[str]
+    why: Mapped[str]
+    incident_id: Mapped[str | None]
+    data: Mapped[Json] = mapped_column(default=dict)

@@ -15,10 +15,12 @@ from starlette.responses import PlainTextResponse, Response
 
 from reanimate.alerts.folder import Folder
 from reanimate.alerts.inbox import Inbox
+from reanimate.alerts.quotas import QuotaWatch
 from reanimate.alerts.spool import Spool
 from reanimate.bootstrap import Services
 from reanimate.errors import InputInvalid, NotFound, ReanimateError, Refused, Transient
 from reanimate.orchestrator import relay
+from reanimate.quota.ledger import Ledger
 from reanimate.response import rto_clock
 from reanimate.response.reflex import place_reflex
 from reanimate.web import pages
@@ -26,6 +28,7 @@ from reanimate.web.health import healthz, readyz
 from reanimate.web.intake import handshake, receive
 from reanimate.web.loops import Loop, running
 from reanimate.web.metrics import Metrics, metrics
+from reanimate.web.quota import leases
 from reanimate.web.switches import switches
 
 __all__ = ["create_app", "own_loops"]
@@ -55,17 +58,19 @@ def create_app(
 ) -> FastAPI:
     """Put the application together.
 
-    `loops` replaces the loops of `own_loops`; spooling and folding always run. `on_opened` replaces the reflex that is
-    placed when an incident opens.
+    `loops` replaces the loops of `own_loops`; spooling, folding and the watch over quotas always run. `on_opened`
+    replaces the reflex that is placed when an incident opens.
     """
     inbox = Inbox(services.engine, Spool(services.settings.home / "spool" / "deliveries"))
     folder = Folder(
         services.sessions, services.settings, services.addresses, on_opened or partial(place_reflex, services)
     )
+    quota_watch = QuotaWatch(services.sessions, inbox, services.settings.llm.currency)
     counted = Metrics()
     every: dict[str, Loop] = {
         "spool": partial(_drain, inbox, folder),
         "fold": folder.run,
+        "quota": quota_watch.run,
         **(own_loops(services) if loops is None else loops),
     }
 
@@ -76,9 +81,11 @@ def create_app(
 
     app = FastAPI(lifespan=lifespan, openapi_url=None, docs_url=None, redoc_url=None)
     app.state.services, app.state.inbox, app.state.folder, app.state.metrics = services, inbox, folder, counted
+    app.state.quota_ledger, app.state.quota_watch = Ledger(services.engine), quota_watch
     app.add_route("/alerts/{source}", receive, methods=["POST"])
     app.add_route("/alerts/{source}", handshake, methods=["OPTIONS"])
     app.add_route("/switches", switches, methods=["GET"])
+    app.add_route("/quota/leases", leases, methods=["POST"])
     app.add_route("/metrics", metrics, methods=["GET"])
     app.add_route("/healthz", healthz, methods=["GET"])
     app.add_route("/readyz", readyz, methods=["GET"])
