@@ -1,7 +1,5 @@
 """What one call adds to the figures when it has ended. Pure."""
 
-from collections.abc import Iterator
-
 from reanimate.gateway.llm.call import Attempt, Call, Ending
 from reanimate.gateway.llm.spread import bin_of
 
@@ -11,7 +9,8 @@ Key = tuple[str | int, ...]
 """What is counted: its name, then whose."""
 
 COST = "cost"
-_ASKED = frozenset({Ending.ANSWERED, Ending.DEGRADED, Ending.FAILED})
+_ASKED = (Ending.ANSWERED, Ending.DEGRADED, Ending.FAILED)
+_NAMES = {ending: ending.value for ending in Ending}
 
 
 def is_unanswered(call: Call) -> bool:
@@ -28,48 +27,67 @@ def outcome_of(attempt: Attempt) -> str:
     return "answered" if attempt.served else "unused"
 
 
-def account(call: Call, tenant: str, now: float) -> Iterator[tuple[Key, float]]:
-    """Yield what to add. `tenant` is the name to count it under, `now` is of the loop's clock."""
-    route, ending = call.route.name, call.ending or Ending.ABANDONED
-    yield ("calls", route, tenant, ending), 1
-    yield ("cache", call.cache), 1
-    if call.error is not None and ending is not Ending.DEGRADED:
-        yield ("errors", route, call.error.kind), 1
-    if call.attempts:
-        yield from _attempts(call, route, tenant)
-    # Answers out of the cache say nothing about providers, and neither does who was refused, or left.
-    if ending in _ASKED and (call.attempts or call.error is not None):
-        yield ("asked", route), 1
-        yield ("took", route, bin_of(now - call.began)), 1
-        if is_unanswered(call):
-            yield ("unanswered", route), 1
-        first = next((each.first_token_at for each in call.attempts if each.served and each.first_token_at), None)
-        if first is not None:
-            yield ("first", route, bin_of(first - call.began)), 1
-
-
-def _attempts(call: Call, route: str, tenant: str) -> Iterator[tuple[Key, float]]:
+def account(call: Call, tenant: str, now: float, counts: dict[Key, float]) -> None:
+    """Add a call to `counts`. `tenant` is the name to count it under, `now` is of the loop's clock."""
+    route, ending, error = call.route.name, call.ending or Ending.ABANDONED, call.error
+    get = counts.get
+    key: Key = ("calls", route, tenant, _NAMES[ending])
+    counts[key] = get(key, 0) + 1
+    key = ("cache", call.cache)
+    counts[key] = get(key, 0) + 1
+    if error is not None and ending is not Ending.DEGRADED:
+        key = ("errors", route, error.kind)
+        counts[key] = get(key, 0) + 1
+    first = None
     for attempt in call.attempts:
-        target = attempt.target.name
-        yield ("attempts", target, outcome_of(attempt)), 1
-        if attempt.failure is not None and attempt.failure.counts:
-            yield ("target_failed", target), 1
-        if attempt.purpose != "first":
-            yield ("purpose", route, attempt.purpose), 1
-            if attempt.served and attempt.purpose == "hedge":
-                yield ("purpose", route, "hedge_won"), 1
-        if attempt.failure is None and attempt.ended is not None and not attempt.lost_race:
-            yield ("target_took", target, bin_of(attempt.ended - attempt.began)), 1
-            if attempt.first_token_at is not None:
-                yield ("target_first", target, bin_of(attempt.first_token_at - attempt.began)), 1
-        if (usage := attempt.usage) is not None:
-            yield ("tokens", target, "input"), usage.input_tokens
-            yield ("tokens", target, "output"), usage.output_tokens
-            if usage.cached_tokens:
-                yield ("tokens", target, "cached"), usage.cached_tokens
-            yield ("tenant_tokens", tenant), usage.input_tokens + usage.output_tokens
-            if cost := attempt.target.price(usage.input_tokens, usage.output_tokens):
-                yield (COST, target), cost
-                yield ("tenant_cost", tenant), cost
-                if not attempt.served:
-                    yield ("cost_unserved", target), cost
+        _attempt(attempt, route, tenant, counts)
+        if attempt.served and first is None:
+            first = attempt.first_token_at
+    # Answers out of the cache say nothing about providers, and neither does who was refused, or left.
+    if ending in _ASKED and (call.attempts or error is not None):
+        key = ("asked", route)
+        counts[key] = get(key, 0) + 1
+        key = ("took", route, bin_of(now - call.began))
+        counts[key] = get(key, 0) + 1
+        if first is not None:
+            key = ("first", route, bin_of(first - call.began))
+            counts[key] = get(key, 0) + 1
+        if is_unanswered(call):
+            key = ("unanswered", route)
+            counts[key] = get(key, 0) + 1
+
+
+def _attempt(attempt: Attempt, route: str, tenant: str, counts: dict[Key, float]) -> None:
+    get, target, failure = counts.get, attempt.target.name, attempt.failure
+    key: Key = ("attempts", target, outcome_of(attempt))
+    counts[key] = get(key, 0) + 1
+    if failure is not None and failure.counts:
+        key = ("target_failed", target)
+        counts[key] = get(key, 0) + 1
+    if attempt.purpose != "first":
+        key = ("purpose", route, attempt.purpose)
+        counts[key] = get(key, 0) + 1
+        if attempt.served and attempt.purpose == "hedge":
+            key = ("purpose", route, "hedge_won")
+            counts[key] = get(key, 0) + 1
+    if failure is None and attempt.ended is not None and not attempt.lost_race:
+        key = ("target_took", target, bin_of(attempt.ended - attempt.began))
+        counts[key] = get(key, 0) + 1
+        if attempt.first_token_at is not None:
+            key = ("target_first", target, bin_of(attempt.first_token_at - attempt.began))
+            counts[key] = get(key, 0) + 1
+    if (usage := attempt.usage) is not None:
+        cost = attempt.target.price(usage.input_tokens, usage.output_tokens)
+        tokens = usage.input_tokens + usage.output_tokens
+        more: tuple[tuple[Key, float], ...] = (
+            (("tokens", target, "input"), usage.input_tokens),
+            (("tokens", target, "output"), usage.output_tokens),
+            (("tokens", target, "cached"), usage.cached_tokens),
+            (("tenant_tokens", tenant), tokens),
+            ((COST, target), cost),
+            (("tenant_cost", tenant), cost),
+            (("cost_unserved", target), 0.0 if attempt.served else cost),
+        )
+        for key, count in more:
+            if count:
+                counts[key] = get(key, 0) + count

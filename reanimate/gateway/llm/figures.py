@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from reanimate.gateway.llm.account import Key, account, is_unanswered, outcome_of
+from reanimate.gateway.llm.account import Key, account, is_unanswered
 from reanimate.gateway.llm.call import Call, Ending
 from reanimate.gateway.llm.window import Window, figures_of, window_of
 
@@ -43,18 +43,15 @@ class Figures:
         self.started_at = datetime.fromtimestamp(clock(), UTC)
         self._fine: deque[_Bucket] = deque()
         self._coarse: deque[_Bucket] = deque()
-        self.counts: dict[Key, float] = {}
-        """Since the start."""
+        self._past = _Bucket(0)
+        """Since the start, but for the newest of the buckets."""
         self._rows: dict[tuple[str, str], int] = {}
         self._tenants: set[str] = set()
         self._windows: dict[float, tuple[int, Window]] = {}
 
     def ended(self, call: Call, now: float) -> None:
         """Count a call; `now` is of the loop's clock."""
-        bucket, lifetime = self._bucket().counts, self.counts
-        for key, count in account(call, self._tenant(call.tenant.name), now):
-            bucket[key] = bucket.get(key, 0) + count
-            lifetime[key] = lifetime.get(key, 0) + count
+        account(call, self._tenant(call.tenant.name), now, self._bucket().counts)
         self._count_rows(call)
 
     def window(self, seconds: float) -> Window:
@@ -78,6 +75,19 @@ class Figures:
         seconds = max((now - start).total_seconds(), 1.0)
         return {"since": start.isoformat(), "now": now.isoformat(), **figures_of(counts, self._rows, seconds)}
 
+    def lifetime(self) -> dict[str, Any]:
+        """Return the figures since the start."""
+        seconds = max(self._clock() - self.started_at.timestamp(), 1.0)
+        return figures_of(self.counts(), self._rows, seconds)
+
+    def counts(self) -> dict[Key, float]:
+        """Return the counts since the start."""
+        total = _Bucket(0)
+        total.add(self._past.counts)
+        if self._fine:
+            total.add(self._fine[-1].counts)
+        return total.counts
+
     def in_a_row(self, kind: str, name: str) -> int:
         """Return the failures of a "route" (`*`: of all) or "target" since its last success."""
         return self._rows.get((kind, name), 0)
@@ -96,10 +106,12 @@ class Figures:
         second = int(self._clock())
         if self._fine and self._fine[-1].second >= second:
             return self._fine[-1]
-        while self._fine and self._fine[0].second < second - _FINE_S:
+        while len(self._fine) > 1 and self._fine[0].second < second - _FINE_S:
             self._fold(self._fine.popleft())
         while self._coarse and self._coarse[0].second < second - _HOUR_S - _COARSE_S:
             self._coarse.popleft()
+        if self._fine:
+            self._past.add(self._fine[-1].counts)
         bucket = _Bucket(second)
         self._fine.append(bucket)
         return bucket
@@ -119,15 +131,16 @@ class Figures:
         return name
 
     def _count_rows(self, call: Call) -> None:
+        rows = self._rows
         for attempt in call.attempts:
-            outcome = outcome_of(attempt)
-            if outcome == "answered":
-                self._rows["target", attempt.target.name] = 0
-            elif attempt.failure is not None and attempt.failure.counts:
+            if attempt.failure is None:
+                if attempt.served:
+                    rows["target", attempt.target.name] = 0
+            elif attempt.failure.counts:
                 key = ("target", attempt.target.name)
-                self._rows[key] = self._rows.get(key, 0) + 1
-        for name in (call.route.name, "*"):
-            if is_unanswered(call):
-                self._rows["route", name] = self._rows.get(("route", name), 0) + 1
-            elif call.ending in (Ending.ANSWERED, Ending.DEGRADED) and call.attempts:
-                self._rows["route", name] = 0
+                rows[key] = rows.get(key, 0) + 1
+        if is_unanswered(call):
+            for name in (call.route.name, "*"):
+                rows["route", name] = rows.get(("route", name), 0) + 1
+        elif call.attempts and (call.ending is Ending.ANSWERED or call.ending is Ending.DEGRADED):
+            rows["route", call.route.name] = rows["route", "*"] = 0

@@ -8,7 +8,6 @@ from bisect import bisect_left
 from collections.abc import Iterator
 
 from reanimate.gateway.exposition import histogram
-from reanimate.gateway.llm.account import outcome_of
 from reanimate.gateway.llm.call import Attempt, Call, Ending
 from reanimate.gateway.llm.endpoints import Shape
 
@@ -69,18 +68,17 @@ class GenAi:
     def ended(self, call: Call, now: float) -> None:
         """Count a call that has ended `now`, of the loop's clock."""
         operation = operation_of(call.prompt.endpoint.shape)
+        first = None
         for attempt in call.attempts:
             self._attempt(attempt, operation)
+            if attempt.served and first is None:
+                first = attempt.first_token_at
         if call.ending is Ending.ABANDONED:
             return
-        failed = call.ending in (Ending.FAILED, Ending.REJECTED) and call.error is not None
-        error = call.error.kind if failed and call.error is not None else ""
+        error = call.error.kind if call.error is not None and call.ending is not Ending.DEGRADED else ""
         key = (operation, call.route.name, error)
         self._add("server_duration", key, now - call.began)
-        if not call.prompt.stream or error:
-            return
-        first = next((each.first_token_at for each in call.attempts if each.served and each.first_token_at), None)
-        if first is not None:
+        if first is not None and call.prompt.stream and not error:
             self._add("server_first", key, first - call.began)
             if call.usage.output_tokens > 1:
                 self._add("server_each", key, (now - first) / (call.usage.output_tokens - 1))
@@ -88,8 +86,7 @@ class GenAi:
     def _attempt(self, attempt: Attempt, operation: str) -> None:
         provider = attempt.target.provider
         place = (operation, provider.wire, provider.name, attempt.target.model)
-        outcome = outcome_of(attempt)
-        key = (*place, "" if outcome in ("answered", "unused", "lost") else outcome)
+        key = (*place, attempt.failure.kind if attempt.failure is not None else "")
         if attempt.ended is not None and not attempt.lost_race:
             self._add("client_duration", key, attempt.ended - attempt.began)
         if attempt.first_token_at is not None and not attempt.lost_race:

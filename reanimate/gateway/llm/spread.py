@@ -7,12 +7,13 @@ __all__ = ["Spread", "bin_of"]
 
 _STEPS = 16
 """Bins for each doubling."""
-_LEAST_MS = 0.01
+_LEAST_S = 1e-5
+_LEAST = math.ceil(math.log2(_LEAST_S * 1000) * _STEPS)
 
 
 def bin_of(seconds: float) -> int:
     """Return the bin of a duration."""
-    return math.ceil(math.log2(max(seconds * 1000, _LEAST_MS)) * _STEPS)
+    return math.ceil(math.log2(seconds * 1000) * _STEPS) if seconds > _LEAST_S else _LEAST
 
 
 class Spread:
