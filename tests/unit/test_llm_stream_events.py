@@ -231,3 +231,12 @@ def test_an_event_without_an_end_is_given_up() -> None:
     scanner = scanner_for(Shape.CHAT)
     events = [event for _ in range(300) for event in scanner.feed(b"x" * 65536)]
     assert kinds(events)[0] == "malformed"
+
+
+@pytest.mark.parametrize(
+    "bad", ["{", '{"error": {"message": "x"}}', '{"choices": [{"delta": {"content": "b", "tool_calls": 3}}]}']
+)
+def test_nothing_is_known_of_what_comes_with_or_behind_a_bad_event(bad: str) -> None:
+    scanner, events = scan(Shape.CHAT, sse(chunk({"content": "a"}), bad, chunk({"content": "c"}), chunk({}, "stop")))
+    assert len(events) == 2
+    assert (scanner.facts.text, scanner.facts.finish) == ("a", None)

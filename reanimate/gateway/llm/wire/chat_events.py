@@ -53,6 +53,9 @@ class ChatEvents:
         index = choice.get("index", 0)
         if index or self._choices > 1:
             facts.several = True
+        reason = choice.get("finish_reason")
+        if reason == "error":
+            return EventKind.ERROR, "the answer ended with the finish reason 'error'"
         delta = choice.get("delta") or _NO_DELTA
         kind = EventKind.START
         text = delta.get("content") or ""
@@ -67,10 +70,7 @@ class ChatEvents:
             kind = _weightier(kind, self._rest_of(facts, delta))
         if choice.get("logprobs"):
             facts.welded = "log probabilities"
-        reason = choice.get("finish_reason")
         if reason is not None:
-            if reason == "error":
-                return EventKind.ERROR, "the answer ended with the finish reason 'error'"
             if type(reason) is not str:
                 raise TypeError("finish_reason is no string")
             self._ended.add(index)

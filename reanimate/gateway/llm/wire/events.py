@@ -37,6 +37,9 @@ class EventKind(StrEnum):
     """Not what the wire allows."""
 
 
+_BAD = frozenset((EventKind.ERROR, EventKind.MALFORMED))
+
+
 class Event:
     """One whole event. `raw` are all events' bytes in turn: nothing of a stream is missing in them."""
 
@@ -76,7 +79,7 @@ class Facts:
     """What is known of an answer so far."""
 
     __slots__ = (
-        "blocks", "complete", "created", "finish", "id", "model", "open_block", "several",
+        "blocks", "complete", "counts", "created", "finish", "id", "model", "open_block", "several",
         "text_parts", "thinking", "tools", "usage", "welded",
     )  # fmt: skip
 
@@ -93,6 +96,8 @@ class Facts:
         self.complete = False
         """Whether the stream's own end mark has come."""
         self.usage: Usage | None = None
+        self.counts: dict[str, int] = {}
+        """Of Anthropic's messages: the numbers that make up its usage, by their names there."""
         self.welded: str | None = None
         """What it carries that another provider could not go on with (log probabilities, audio …)."""
         self.several = False
@@ -129,11 +134,18 @@ class Scanner:
         self.facts = Facts()
 
     def feed(self, data: bytes) -> list[Event]:
-        """Return the events that are whole now."""
+        """Return the events that are whole now; behind one that is ERROR or MALFORMED nothing is looked at."""
         try:
-            return [self._event(raw) for raw in self._frames.feed(data)]
+            raws = self._frames.feed(data)
         except TooLong as error:
             return [Event(self._frames.close(), EventKind.MALFORMED, str(error), None)]
+        events = []
+        for raw in raws:
+            event = self._event(raw)
+            events.append(event)
+            if event.kind in _BAD:
+                break
+        return events
 
     def close(self) -> list[Event]:
         """Return what is left when the body has ended. An event that lacks only its empty line is whole; it gets one.
@@ -161,8 +173,10 @@ class Scanner:
             return Event(raw, EventKind.MALFORMED, f"an event that is not JSON ({error})", None)
         if type(decoded) is not dict:
             return Event(raw, EventKind.MALFORMED, "an event that is not a JSON object", None)
+        said = len(self.facts.text_parts)
         try:
             kind, text = self._classifier.classify(self.facts, name, decoded)
         except (LookupError, TypeError, ValueError, AttributeError) as error:
+            del self.facts.text_parts[said:]
             return Event(raw, EventKind.MALFORMED, f"an event of a wrong shape ({error!r})", decoded)
         return Event(raw, kind, text, decoded)
