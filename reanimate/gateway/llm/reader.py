@@ -94,6 +94,11 @@ class StreamReader:
                 self._loop.call_later(_END_MARK_S, self._response.abort)
         return events
 
+    @property
+    def is_over(self) -> bool:
+        """Whether the answer has ended properly, and all of it was returned."""
+        return self._ended and self._failure is None
+
     def abort(self) -> None:
         """Leave the provider, now."""
         self._stop_watching()

@@ -79,7 +79,7 @@ class Facts:
     """What is known of an answer so far."""
 
     __slots__ = (
-        "blocks", "complete", "counts", "created", "finish", "id", "model", "open_block", "several",
+        "blocks", "complete", "created", "finish", "id", "model", "open_block", "several",
         "text_parts", "thinking", "tools", "usage", "welded",
     )  # fmt: skip
 
@@ -96,8 +96,6 @@ class Facts:
         self.complete = False
         """Whether the stream's own end mark has come."""
         self.usage: Usage | None = None
-        self.counts: dict[str, int] = {}
-        """Of Anthropic's messages: the numbers that make up its usage, by their names there."""
         self.welded: str | None = None
         """What it carries that another provider could not go on with (log probabilities, audio …)."""
         self.several = False

@@ -110,10 +110,8 @@ def _error(facts: Facts, data: dict[str, Any]) -> tuple[EventKind, str]:
 
 
 def _usage(facts: Facts, holder: dict[str, Any]) -> None:
-    given = holder.get("usage")
-    usage = read_usage(given)
+    usage = read_usage(holder.get("usage"))
     if usage is not None:
-        facts.counts.update({name: value for name, value in given.items() if type(value) is int})
         facts.usage = merge_usage(facts.usage, usage)
 
 

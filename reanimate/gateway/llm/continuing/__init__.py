@@ -1,0 +1,1 @@
+"""An answer that broke off, gone on with by another provider."""
