@@ -16,7 +16,7 @@ from typing import Any, Literal
 import orjson
 
 from reanimate.demo.provider.asking import Ask
-from reanimate.demo.provider.behaviour import Behaviour
+from reanimate.demo.provider.behaviour import Behaviour, Continues
 
 __all__ = ["REFUSAL", "Answer", "ToolCall", "answer_for", "answer_text"]
 
@@ -78,7 +78,9 @@ def answer_for(ask: Ask, behaviour: Behaviour) -> Answer:
         tokens = _pieces(orjson.dumps(_example(ask.schema, random, ask.schema)).decode())
     else:
         tokens = _text_tokens(ask.prompt, behaviour.tokens, behaviour.voice)
-    if ask.prefix and behaviour.prefill == "continue":
+    if ask.is_continuation:
+        tokens = _continued(ask, tokens, behaviour.continues)
+    elif ask.prefix and behaviour.prefill == "continue":
         tokens = _after(tokens, ask.prefix)
     return _ended(ask, tokens, "filter" in wishes)
 
@@ -138,6 +140,27 @@ def _after(tokens: list[str], prefix: str) -> list[str]:
             return [token[left:], *tokens[at + 1 :]] if left else tokens[at:]
         left -= len(token)
     return []
+
+
+def _continued(ask: Ask, tokens: list[str], how: Continues) -> list[str]:
+    """Return the answer to somebody who asks to go on."""
+    rest = _after(tokens, ask.prefix)
+    match how:
+        case "words":
+            return [*re.findall(r"\s*\S+|\s+", ask.last_words), *rest]
+        case "direct":
+            return rest
+        case "trimmed":
+            return [rest[0].lstrip(), *rest[1:]] if rest else []
+        case "restart":
+            return tokens
+        case "overlap":
+            return [ask.prefix[-9:], *rest]
+        case "chatty":
+            return ["Sure,", " here", " is", " the", " rest:", "\n\n", *rest]
+        case "other":
+            return ["Something", " else", " entirely,", " at", " some", " length,", " and", " no", " continuation."]
+    return _pieces(REFUSAL)
 
 
 def _pieces(text: str) -> list[str]:

@@ -5,6 +5,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+import orjson
+
 from reanimate.demo.provider.behaviour import Behaviour
 
 __all__ = ["Ask", "Tool", "Wire", "read_ask"]
@@ -42,6 +44,10 @@ class Ask:
     """The beginning of the answer that is to be gone on with."""
     prefilled: bool = False
     """The prefix is a prefill: the last message is the assistant's."""
+    is_continuation: bool = False
+    """The last message of the user's asks to go on with the prefix."""
+    last_words: str = ""
+    """What is to be repeated before."""
     after_tools: bool = False
     """Tools have brought something since the last message of the user's."""
     tools: tuple[Tool, ...] = ()
@@ -161,6 +167,7 @@ def _with_talk(ask: Ask, said: list[_Said], behaviour: Behaviour) -> Ask:
         group = found.groupdict().get("text")
         if group is not None or before:
             prefix = group if group is not None else before[-1].text
+            ask = _as_continuation(ask, said[-1].text)
             said = _before(said, before[-1]) if before else said[:-1]
     last = next((at for at in range(len(said) - 1, -1, -1) if said[at].role == "user" and said[at].text), None)
     after = said[last + 1 :] if last is not None else said
@@ -173,6 +180,17 @@ def _with_talk(ask: Ask, said: list[_Said], behaviour: Behaviour) -> Ask:
         prefilled=prefilled,
         after_tools=bool(results),
         prompt_tokens=max(1, words // 4),
+    )
+
+
+def _as_continuation(ask: Ask, wish: str) -> Ask:
+    words = re.search(r"(?s)<last_words>(.*)</last_words>", wish)
+    schema = re.search(r"(?s)<json_schema>(.*?)</json_schema>", wish)
+    return replace(
+        ask,
+        is_continuation=True,
+        last_words=words[1] if words else "",
+        schema=orjson.loads(schema[1]) if schema else ask.schema,
     )
 
 

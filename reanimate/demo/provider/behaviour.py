@@ -7,9 +7,10 @@ from typing import Any, Literal, get_args
 
 from reanimate.errors import InputInvalid
 
-__all__ = ["Behaviour", "Prefill"]
+__all__ = ["Behaviour", "Continues", "Prefill"]
 
 Prefill = Literal["continue", "restart", "refuse"]
+Continues = Literal["words", "direct", "trimmed", "restart", "overlap", "chatty", "other", "refuse"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +30,10 @@ class Behaviour:
     continuation: str = r"(?is)\bcontinue\b.*\bexactly\b"
     """A last message of the user's that matches this is no question: the answer before it is gone on with. A group
     called `text` holds the text so far; without one it is the last message of the assistant's."""
+    continues: Continues = "words"
+    """How: it repeats the words in `<last_words>` first, if there are any; it goes on directly, or without the space
+    that belongs there; it begins anew; it repeats nine characters; it says that it goes on; it says something else, or
+    that it cannot."""
     models: tuple[str, ...] = ()
     """The models it has; empty: every model that is asked for."""
     keys: tuple[str, ...] = ()
@@ -45,6 +50,8 @@ class Behaviour:
             raise InputInvalid(f"behaviour: unknown: {', '.join(sorted(unknown))}")
         if given.get("prefill", "continue") not in get_args(Prefill):
             raise InputInvalid(f"behaviour: prefill is one of {', '.join(get_args(Prefill))}")
+        if given.get("continues", "words") not in get_args(Continues):
+            raise InputInvalid(f"behaviour: continues is one of {', '.join(get_args(Continues))}")
         try:
             re.compile(given.get("continuation", ""))
         except (re.error, TypeError) as error:
