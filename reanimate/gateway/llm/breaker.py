@@ -108,8 +108,13 @@ class Breaker:
         self._silent = 0
         return self.standing is Standing.SUSPECT and self._in_a_row < _SUSPECT_IN_A_ROW and self._trust()
 
-    def failed(self, now: float, *, certain: bool = False) -> bool:
-        """Take note of a failure, of a user's call or a probe; return True when the standing changed."""
+    def failed(self, now: float, asked_at: float, *, certain: bool = False) -> bool:
+        """Take note of a failure, of a user's call or a probe; return True when the standing changed.
+
+        What was asked before it came back says nothing about how it is now.
+        """
+        if self._returned_at is not None and asked_at < self._returned_at:
+            return False
         self._good = 0
         if self.standing is Standing.OPEN:
             return False
@@ -124,7 +129,7 @@ class Breaker:
 
         A slow call counts as a bad one, once.
         """
-        if self.standing is Standing.OPEN:
+        if self.standing is Standing.OPEN or (self._returned_at is not None and asked_at < self._returned_at):
             return False
         self._note_bad(now)
         if not self._silent:

@@ -10,21 +10,20 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from reanimate.gateway.llm.asking import AttemptFailed, read_first, read_whole, send, upstream_endpoint
+from reanimate.gateway.llm.asking import AttemptFailed
 from reanimate.gateway.llm.breaker import Standing
 from reanimate.gateway.llm.budget import full_jitter
-from reanimate.gateway.llm.call import Attempt, Call, Usage
+from reanimate.gateway.llm.call import Call, Usage
 from reanimate.gateway.llm.candidates import Candidates
 from reanimate.gateway.llm.catalogue import Key, Target
-from reanimate.gateway.llm.endpoints import Shape
 from reanimate.gateway.llm.failures import Failure, Help
 from reanimate.gateway.llm.health import NOBODY_THERE, SILENCE, Line
+from reanimate.gateway.llm.hedging import Hedging
 from reanimate.gateway.llm.lateness import Lateness
 from reanimate.gateway.llm.opened import Opened
-from reanimate.gateway.llm.transport.response import Response
-from reanimate.gateway.llm.verdict import AllFailed, Tried, all_failed, passed_on
+from reanimate.gateway.llm.trial import Trial, ask
+from reanimate.gateway.llm.verdict import AllFailed, Tried, all_failed, passed_on, why_not
 from reanimate.gateway.llm.wire.outgoing import Outgoing, Refusal
-from reanimate.gateway.llm.wire.scanners import scanner_for
 
 if TYPE_CHECKING:
     from reanimate.gateway.llm.failover import Failover
@@ -34,38 +33,18 @@ __all__ = ["Build", "Course"]
 Build = Callable[[Call, Target, Key | None], Outgoing | Refusal]
 
 _RETRY_BASE_S = 0.02
-_LAG_S = 0.02
-"""A timer that comes this late was held up by ourselves: what has arrived meanwhile is looked at first."""
-_LOOK_AGAIN_S = 0.005
 
 
 class _Superseded(Exception):
     """Another answer was faster, or nobody waits any more."""
 
 
-class Try:
-    """One request that is underway."""
-
-    __slots__ = ("attempt", "ended", "lateness", "line", "response", "tokens", "waits")
-
-    def __init__(self, line: Line, purpose: str, lateness: Lateness, tokens: int) -> None:
-        now = lateness.began
-        self.line = line
-        self.attempt = Attempt(line.target, line.key, now, purpose)
-        self.lateness = lateness
-        self.response = Response()
-        self.tokens = tokens
-        self.ended = False
-        self.waits = False
-        """Whether it is late, and another one is asked as soon as the provider is under suspicion."""
-
-
 class Course:
     """One call on its way."""
 
     __slots__ = (
-        "_build", "_call", "_candidates", "_closed", "_failover", "_final", "_here", "_lagged", "_left", "_loop",
-        "_pending", "_purpose", "_retry", "_tasks", "_timer", "_timer_at", "_tried", "_waiter", "_won",
+        "_build", "_call", "_candidates", "_closed", "_failover", "_final", "_hedging", "_here", "_left", "_loop",
+        "_pending", "_purpose", "_retry", "_tasks", "_tried", "_waiter", "_won",
     )  # fmt: skip
 
     def __init__(self, failover: "Failover", call: Call, build: Build, candidates: Candidates, purpose: str) -> None:
@@ -76,8 +55,8 @@ class Course:
         self._candidates = candidates
         self._purpose = purpose
         self._left = call.route.settings.attempts
-        self._pending: list[Try] = []
-        self._here: Try | None = None
+        self._pending: list[Trial] = []
+        self._here: Trial | None = None
         """The request that is underway in the caller's own task."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._tried: list[Tried] = []
@@ -86,9 +65,7 @@ class Course:
         """A refusal that nobody else would decide otherwise."""
         self._won: Opened | None = None
         self._waiter: asyncio.Future[None] | None = None
-        self._timer: asyncio.TimerHandle | None = None
-        self._timer_at = 0.0
-        self._lagged = False
+        self._hedging = Hedging(failover, call, self._pending, self._hedge)
         self._closed = False
 
     async def run(self) -> Opened:
@@ -179,29 +156,28 @@ class Course:
 
     # Asking
 
-    def _begin(self, line: Line, purpose: str) -> Try:
+    def _begin(self, line: Line, purpose: str) -> Trial:
         settings = self._call.route.settings
         stream = self._call.prompt.stream
         now = self._loop.time()
         needs = self._call.prompt.needs
         lateness = Lateness(settings, line.state.latency(stream).p95, now, self._call.deadline, stream=stream)
-        one = Try(line, purpose, lateness, needs.input_tokens + needs.output_tokens)
+        tokens = needs.input_tokens + needs.output_tokens
+        one = Trial(self._failover.health, line, purpose, lateness, stream=stream, tokens=tokens)
         self._left -= 1
         self._candidates.used.add(line)
         self._call.attempts.append(one.attempt)
         self._pending.append(one)
-        if line.state.limits is not None:
-            line.state.limits.begin(one.tokens, now)
         if purpose != "retry":
             line.state.retries.asked()
-        self._arm(lateness.due)
+        self._hedging.arm(lateness.due)
         return one
 
     async def _ask_here(self, line: Line, out: Outgoing, purpose: str) -> None:
         """Ask in the caller's own task. Afterwards there is an answer, or a failure is written down."""
         one = self._here = self._begin(line, purpose)
         try:
-            opened = await self._ask(one, out)
+            opened = await ask(self._failover, self._call, one, out)
         except AttemptFailed as failed:
             self._failed(one, failed.failure)
         except _Superseded:
@@ -218,14 +194,14 @@ class Course:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _beside(self, one: Try, out: Outgoing) -> None:
+    async def _beside(self, one: Trial, out: Outgoing) -> None:
         try:
-            opened = await self._ask(one, out)
+            opened = await ask(self._failover, self._call, one, out)
         except AttemptFailed as failed:
             if not self._closed:
                 self._failed(one, failed.failure)
                 if self._here is not None and self._final is None:
-                    self._hedge(self._here, self._loop.time())
+                    self._hedge(self._here)
         except _Superseded:
             return
         else:
@@ -235,40 +211,16 @@ class Course:
     def _interrupt(self) -> None:
         """Have the caller's own task look at what has happened."""
         if (self._won is not None or self._final is not None) and self._here is not None:
-            here = self._here
-            self._lose(here)
-            here.response.abort(_Superseded())
+            self._leave(self._here)
         self._wake()
-
-    async def _ask(self, one: Try, out: Outgoing) -> Opened:
-        call, target, response, attempt = self._call, one.line.target, one.response, one.attempt
-        await send(self._failover.pools.of(target.provider), out, response)
-        attempt.head_at = self._loop.time()
-        attempt.status = response.status
-        endpoint = upstream_endpoint(call.prompt, target.provider.wire)
-        opened = Opened(attempt, target, one.line.key, response, response.status, response.headers)
-        if call.prompt.stream:
-            opened.reader, opened.first = await read_first(
-                response,
-                scanner_for(endpoint.shape, call.prompt.fields),
-                idle_s=call.route.settings.idle_s,
-                awaits_usage=endpoint.shape is Shape.CHAT and b'"include_usage"' in out.body,
-            )
-        else:
-            whole = await read_whole(endpoint, response)
-            opened.body, opened.answer = whole.body, whole.answer
-            if endpoint is not call.prompt.endpoint and self._failover.translate is not None:
-                opened.body = self._failover.translate(call, target, whole.answer)
-        return opened
 
     # What comes of it
 
-    def _take(self, one: Try, opened: Opened) -> None:
+    def _take(self, one: Trial, opened: Opened) -> None:
         """A good answer: the first one is taken."""
         now = self._loop.time()
         if self._won is not None or self._final is not None or self._closed:
-            self._lose(one)
-            one.response.abort()
+            self._leave(one)
             return
         attempt, line = one.attempt, one.line
         self._won = opened
@@ -278,55 +230,31 @@ class Course:
         if opened.reader is not None:
             attempt.first_token_at = now
             self._failover.health.heard(line, now)
-            opened.on_finished = lambda opened, failure: self._finished(one, opened, failure)
+            opened.on_finished = one.finish
         else:
             answer = opened.answer
             attempt.usage = answer.usage if answer is not None else None
             self._failover.health.succeeded(line, now)
-            self._end(one, attempt.usage)
+            one.end(attempt.usage)
         for other in tuple(self._pending):
-            self._lose(other)
-            other.response.abort(_Superseded())
-        self._mark_degraded(line.target)
+            self._leave(other)
+        self._note_degraded(line)
 
-    def _finished(self, one: Try, opened: Opened, failure: Failure | None) -> None:
-        """A stream has ended, or was left by its caller."""
-        now = self._loop.time()
-        facts = opened.reader.facts if opened.reader is not None else None
-        one.attempt.usage = facts.usage if facts is not None else None
-        self._end(one, one.attempt.usage)
-        if failure is not None:
-            one.attempt.failure = failure
-            self._failover.health.failed(one.line, failure, now)
-        elif facts is not None and facts.finish is not None:
-            self._failover.health.succeeded(one.line, now)
+    def _note_degraded(self, line: Line) -> None:
+        """Say for the caller why it was not the first choice that answered."""
+        first = self._candidates.first
+        if first is not None and first.name != line.target.name and self._purpose == "first":
+            known = self._failover.health.of(first).lines[0].why
+            self._call.degraded.append(why_not(first.name, self._call.attempts, known))
 
-    def _end(self, one: Try, usage: Usage | None) -> None:
-        if one.ended:
-            return
-        one.ended = True
-        if one.waits:
-            self._failover.waits_no_more(one.line, self)
-        now = self._loop.time()
-        one.attempt.ended = now
-        if one.line.state.limits is not None:
-            one.line.state.limits.end(one.tokens, usage.input_tokens + usage.output_tokens if usage else None, now)
-
-    def _lose(self, one: Try) -> None:
-        """Another one was faster: this one is not waited for, and what it cost is counted as far as it is known."""
+    def _leave(self, one: Trial) -> None:
+        """Do not wait for this one any longer."""
         if one in self._pending:
             self._pending.remove(one)
-        if one.ended:
-            return
-        one.attempt.lost_race = True
-        one.attempt.usage = Usage(self._call.prompt.needs.input_tokens)
-        state = one.line.state
-        if one.line.breaker.standing is Standing.CLOSED:
-            # It would have taken even longer: without this, who is always late would never be known to be slow.
-            state.latency(self._call.prompt.stream).add(self._loop.time() - one.attempt.began)
-        self._end(one, None)
+        one.lose(self._call.prompt.needs.input_tokens)
+        one.response.abort(_Superseded())
 
-    def _failed(self, one: Try, failure: Failure) -> None:
+    def _failed(self, one: Trial, failure: Failure) -> None:
         """A provider failed: what follows depends on what helps."""
         now = self._loop.time()
         line, target = one.line, one.line.target
@@ -335,8 +263,8 @@ class Course:
         one.attempt.failure = failure
         if failure.status is not None:
             one.attempt.status = failure.status
-        self._end(one, Usage() if failure.status is not None else None)
-        self._failover.health.failed(line, failure, now)
+        one.end(Usage() if failure.status is not None else None)
+        self._failover.health.failed(line, failure, one.attempt.began, now)
         if failure.kind == "bad_request" and target.provider.wire != self._call.prompt.endpoint.wire:
             # It may be the translation that it does not like.
             failure = replace(failure, help=Help.NEXT)
@@ -357,7 +285,7 @@ class Course:
         if failure.kind in SILENCE or failure.kind in NOBODY_THERE:
             self._candidates.is_silent(target)
 
-    def _may_retry(self, one: Try, failure: Failure) -> bool:
+    def _may_retry(self, one: Trial, failure: Failure) -> bool:
         """Say whether this is a lone failure, which may be over at once."""
         return (
             one.attempt.purpose != "retry"
@@ -370,76 +298,18 @@ class Course:
             and one.line.state.retries.spend()
         )
 
-    # Lateness
+    # Asking a second one
 
-    def _arm(self, due: float) -> None:
-        """See to it that the timer comes at `due`, or before."""
-        if self._timer is not None:
-            if self._timer_at <= due:
-                return
-            self._timer.cancel()
-        self._timer_at = due
-        self._timer = self._loop.call_at(due, self._tick)
-
-    def _tick(self) -> None:
-        self._timer = None
-        now = self._loop.time()
-        if now - self._timer_at > _LAG_S and not self._lagged:
-            self._lagged = True
-            self._arm(now + _LOOK_AGAIN_S)
-            return
-        self._lagged = False
-        for one in tuple(self._pending):
-            if one.lateness.due <= now:
-                self._look_at(one, now)
-        if self._pending:
-            self._arm(max(min(one.lateness.due for one in self._pending), now + 0.001))
-
-    def _look_at(self, one: Try, now: float) -> None:
-        """Something is due: it is late, another one may be asked, or it is given up."""
-        lateness = one.lateness
-        if (given_up := lateness.given_up(now, one.response)) is not None:
-            one.response.abort(AttemptFailed(given_up))
-            return
-        if lateness.turns_late(now):
-            self._failover.health.was_late(one.line, one.attempt.began, now)
-        if lateness.may_be_hedged(now):
-            suspect = lateness.hangs(now) or one.line.breaker.standing is not Standing.CLOSED
-            if suspect or (lateness.first_look(now) and self._failover.hedges(self._call.route).spend()):
-                self._hedge(one, now)
-            elif not one.waits:
-                one.waits = True
-                self._failover.wait_for(one.line, self)
-        lateness.next_due(now)
-
-    def suspected(self, line: Line) -> None:
-        """A line that this call waits for is under suspicion now: nobody needs to wait for it alone."""
-        now = self._loop.time()
-        for one in tuple(self._pending):
-            if one.line is line and one.lateness.may_be_hedged(now):
-                self._hedge(one, now)
-
-    def _hedge(self, one: Try, now: float) -> None:
+    def _hedge(self, one: Trial) -> None:
         """Ask a second provider."""
         one.lateness.hedged = True
         if not self._call.route.settings.hedge or self._closed or self._won is not None:
             return
         asked = frozenset(other.line.target.provider.name for other in self._pending)
-        if (picked := self._pick(now, asked)) is not None:
+        if (picked := self._pick(self._loop.time(), asked)) is not None:
             self._ask_beside(*picked)
 
     # The end
-
-    def _mark_degraded(self, target: Target) -> None:
-        first = self._candidates.first
-        if first is None or first.name == target.name or self._purpose != "first":
-            return
-        why = next((one.failure.kind for one in self._tried if one.target.startswith(first.name)), None)
-        if why is None:
-            line = self._failover.health.of(first).lines[0]
-            late = any(attempt.target.name == first.name and attempt.lost_race for attempt in self._call.attempts)
-            why = "late" if late or line.why is None else line.why.kind
-        self._call.degraded.append(f"{first.name}: {why}")
 
     def _give_up(self, now: float) -> AllFailed:
         tried = list(self._tried)
@@ -453,9 +323,6 @@ class Course:
     def _close(self) -> None:
         """Nobody waits any more: end what is underway."""
         self._closed = True
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._hedging.close()
         for one in tuple(self._pending):
-            self._lose(one)
-            one.response.abort(_Superseded())
+            self._leave(one)

@@ -10,6 +10,7 @@ from reanimate.gateway.llm.candidates import Candidates, Order
 from reanimate.gateway.llm.catalogue import Route, Target
 from reanimate.gateway.llm.course import Build, Course
 from reanimate.gateway.llm.health import Change, Health, Line
+from reanimate.gateway.llm.hedging import Hedging
 from reanimate.gateway.llm.opened import Opened
 from reanimate.gateway.llm.pools import Pools
 from reanimate.gateway.llm.wire.answers import Answer
@@ -40,7 +41,7 @@ class Failover:
         self._order = order
         self._bars = bars
         self._hedges: dict[str, tuple[float, HedgeBudget]] = {}
-        self._waiting: dict[Line, set[Course]] = {}
+        self._waiting: dict[Line, set[Hedging]] = {}
         """Calls that are late and may not be asked twice, as long as the provider is not suspected."""
         health.on_change.append(self._changed)
 
@@ -68,18 +69,18 @@ class Failover:
             found = self._hedges[route.name] = (share, HedgeBudget(share))
         return found[1]
 
-    def wait_for(self, line: Line, course: Course) -> None:
-        """Tell `course` when the line it waits for is under suspicion."""
-        self._waiting.setdefault(line, set()).add(course)
+    def wait_for(self, line: Line, call: Hedging) -> None:
+        """Tell `call` when the line it waits for is under suspicion."""
+        self._waiting.setdefault(line, set()).add(call)
 
-    def waits_no_more(self, line: Line, course: Course) -> None:
+    def waits_no_more(self, line: Line, call: Hedging) -> None:
         """Forget what `wait_for` was told."""
         if (waiting := self._waiting.get(line)) is not None:
-            waiting.discard(course)
+            waiting.discard(call)
             if not waiting:
                 del self._waiting[line]
 
     def _changed(self, change: Change) -> None:
         if change.now is not Standing.CLOSED and (waiting := self._waiting.pop(change.line, None)):
-            for course in waiting:
-                course.suspected(change.line)
+            for call in waiting:
+                call.suspected(change.line)

@@ -88,7 +88,9 @@ class Change:
 class Health:
     """Every target's health. `on_change` and `on_failure` are lists of who is told."""
 
-    def __init__(self) -> None:
+    def __init__(self, time: Callable[[], float]) -> None:
+        """Take the time from `time`, in seconds of a steady clock."""
+        self.time = time
         self._targets: dict[str, TargetHealth] = {}
         self._retries: dict[str, RetryBudget] = {}
         self.on_change: list[Callable[[Change], None]] = []
@@ -141,10 +143,10 @@ class Health:
             self._tell(line, was, now)
             self._spread(line, line.why, now)
 
-    def failed(self, line: Line, failure: Failure, now: float) -> None:
-        """It failed a call or a probe."""
+    def failed(self, line: Line, failure: Failure, asked_at: float, now: float) -> None:
+        """It failed a call or a probe that it was asked at `asked_at`."""
         if failure.help in (Help.NONE, Help.LARGER):
-            self.heard(line, now)
+            self.succeeded(line, now)  # the caller's own fault, properly told
             return
         line.why = failure
         for listener in self.on_failure:
@@ -154,7 +156,7 @@ class Health:
         if pause is not None and (failure.retry_after_s is not None or failure.help is Help.KEY or not failure.counts):
             changed = line.breaker.hold(now, now + min(pause, _LONGEST_KEPT_S))
         elif failure.counts:
-            changed = line.breaker.failed(now, certain=failure.kind in NOBODY_THERE)
+            changed = line.breaker.failed(now, asked_at, certain=failure.kind in NOBODY_THERE)
         else:
             self.heard(line, now)
             return

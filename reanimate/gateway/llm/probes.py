@@ -156,6 +156,7 @@ class Prober:
         tokens = _STREAM_TOKENS if streamed else _TOKENS
         paid = budget.spend(tokens, self._loop.time())
         counts.sent += 1
+        asked_at = self._loop.time()
         response = Response()
         late = AttemptFailed(Failure("timeout", Help.NEXT, "no answer to a probe"))
         timer = self._loop.call_later(self._timeout(line), response.abort, late)
@@ -171,7 +172,7 @@ class Prober:
                 budget.give_back(tokens)
             elif paid:
                 counts.tokens += tokens
-            self._judge(line, failed.failure, counts)
+            self._judge(line, failed.failure, asked_at, counts)
         else:
             counts.tokens += tokens if paid else 0
             self._good(line, counts)
@@ -188,7 +189,7 @@ class Prober:
         counts.good += 1
         self._health.probed_well(line, self._loop.time())
 
-    def _judge(self, line: Line, failure: Failure, counts: Probed) -> None:
+    def _judge(self, line: Line, failure: Failure, asked_at: float, counts: Probed) -> None:
         """A refusal of what was asked is an answer too: who says so is there, and has room."""
         provider = line.target.provider
         knows_no_key = provider.pass_key and line.key is None and failure.kind in ("unauthorized", "forbidden")
@@ -201,7 +202,7 @@ class Prober:
         if failure.kind in _KEY_KINDS and failure.retry_after_s is None:
             line.breaker.hold(now, now + _KEY_TROUBLE_S)
         else:
-            self._health.failed(line, failure, now)
+            self._health.failed(line, failure, asked_at, now)
 
     # What is asked
 

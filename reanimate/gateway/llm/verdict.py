@@ -3,9 +3,10 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from reanimate.gateway.llm.call import Attempt
 from reanimate.gateway.llm.failures import Failure, Help, Rejected
 
-__all__ = ["AllFailed", "Tried", "all_failed", "passed_on"]
+__all__ = ["AllFailed", "Tried", "all_failed", "passed_on", "why_not"]
 
 _PAUSED = frozenset(("rate_limited", "quota"))
 _NO_ANSWER = frozenset(("timeout", "stall", "connect_timeout"))
@@ -25,6 +26,14 @@ class Tried:
     failure: Failure
     asked: bool = True
     pause_s: float | None = None
+
+
+def why_not(first: str, attempts: Sequence[Attempt], known: Failure | None) -> str:
+    """Return in words why somebody else than the first choice answered; `known`: what was known of it before."""
+    for attempt in attempts:
+        if attempt.target.name == first:
+            return f"{first}: {attempt.failure.kind if attempt.failure is not None else 'late'}"
+    return f"{first}: {known.kind if known is not None else 'passed over'}"
 
 
 def passed_on(target: str, failure: Failure) -> AllFailed:

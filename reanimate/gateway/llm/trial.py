@@ -1,0 +1,104 @@
+"""One request to one provider for one call, and its good beginning."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from reanimate.gateway.llm.asking import read_first, read_whole, send, upstream_endpoint
+from reanimate.gateway.llm.breaker import Standing
+from reanimate.gateway.llm.call import Attempt, Call, Usage
+from reanimate.gateway.llm.endpoints import Shape
+from reanimate.gateway.llm.failures import Failure
+from reanimate.gateway.llm.health import Health, Line
+from reanimate.gateway.llm.lateness import Lateness
+from reanimate.gateway.llm.opened import Opened
+from reanimate.gateway.llm.transport.response import Response
+from reanimate.gateway.llm.wire.outgoing import Outgoing
+from reanimate.gateway.llm.wire.scanners import scanner_for
+
+if TYPE_CHECKING:
+    from reanimate.gateway.llm.failover import Failover
+
+__all__ = ["Trial", "ask"]
+
+
+class Trial:
+    """One request that is underway."""
+
+    __slots__ = ("_health", "attempt", "ended", "lateness", "line", "on_end", "response", "stream", "tokens")
+
+    def __init__(
+        self, health: Health, line: Line, purpose: str, lateness: Lateness, *, stream: bool, tokens: int
+    ) -> None:
+        """`tokens`: what it is taken to need, of the provider's tokens per minute."""
+        self._health = health
+        self.line = line
+        self.attempt = Attempt(line.target, line.key, lateness.began, purpose)
+        self.lateness = lateness
+        self.response = Response()
+        self.stream = stream
+        self.tokens = tokens
+        self.ended = False
+        self.on_end: Callable[[Trial], None] | None = None
+        if line.state.limits is not None:
+            line.state.limits.begin(tokens, lateness.began)
+
+    def end(self, usage: Usage | None) -> None:
+        """It is over; `usage` is what is known to have been used."""
+        if self.ended:
+            return
+        self.ended = True
+        now = self.attempt.ended = self._health.time()
+        if self.on_end is not None:
+            self.on_end(self)
+        if self.line.state.limits is not None:
+            self.line.state.limits.end(self.tokens, usage.input_tokens + usage.output_tokens if usage else None, now)
+
+    def lose(self, input_tokens: int) -> None:
+        """Another one was faster: what this one cost is counted as far as it is known."""
+        if self.ended:
+            return
+        self.attempt.lost_race = True
+        self.attempt.usage = Usage(input_tokens)
+        if self.line.breaker.standing is Standing.CLOSED:
+            # It would have taken even longer: without this, who is always late would never be known to be slow.
+            self.line.state.latency(self.stream).add(self._health.time() - self.attempt.began)
+        self.end(None)
+
+    def finish(self, opened: Opened, failure: Failure | None) -> None:
+        """A stream has ended, or was left by its caller."""
+        facts = opened.reader.facts if opened.reader is not None else None
+        self.attempt.usage = facts.usage if facts is not None else None
+        self.end(self.attempt.usage)
+        if failure is not None:
+            self.attempt.failure = failure
+            self._health.failed(self.line, failure, self.attempt.began, self._health.time())
+        elif facts is not None and facts.finish is not None:
+            self._health.succeeded(self.line, self._health.time())
+
+
+async def ask(failover: "Failover", call: Call, one: Trial, out: Outgoing) -> Opened:
+    """Send, and return a whole good answer, or a stream up to its first token.
+
+    Raises:
+        AttemptFailed: there is none.
+        BaseException: what the response was aborted with.
+    """
+    target, response, attempt = one.line.target, one.response, one.attempt
+    await send(failover.pools.of(target.provider), out, response)
+    attempt.head_at = failover.loop.time()
+    attempt.status = response.status
+    endpoint = upstream_endpoint(call.prompt, target.provider.wire)
+    opened = Opened(attempt, target, one.line.key, response, response.status, response.headers)
+    if call.prompt.stream:
+        opened.reader, opened.first = await read_first(
+            response,
+            scanner_for(endpoint.shape, call.prompt.fields),
+            idle_s=call.route.settings.idle_s,
+            awaits_usage=endpoint.shape is Shape.CHAT and b'"include_usage"' in out.body,
+        )
+    else:
+        whole = await read_whole(endpoint, response)
+        opened.body, opened.answer = whole.body, whole.answer
+        if endpoint is not call.prompt.endpoint and failover.translate is not None:
+            opened.body = failover.translate(call, target, whole.answer)
+    return opened
