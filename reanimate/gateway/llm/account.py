@@ -10,11 +10,16 @@ Key = tuple[str | int, ...]
 
 COST = "cost"
 _ASKED = (Ending.ANSWERED, Ending.DEGRADED, Ending.FAILED)
+_HELD = ("held", "not_cached")
+"""Kinds of errors of calls for which nobody was to be asked: they say nothing about providers. If they did, a rule that
+holds calls back would see its own work and never let go."""
 _NAMES = {ending: ending.value for ending in Ending}
 
 
 def is_unanswered(call: Call) -> bool:
     """Say whether providers were to answer and none did, whatever the caller got instead."""
+    if call.error is not None and call.error.kind in _HELD:
+        return False
     return call.ending is Ending.FAILED or (call.ending is Ending.DEGRADED and call.error is not None)
 
 
@@ -44,10 +49,11 @@ def account(call: Call, tenant: str, now: float, counts: dict[Key, float]) -> No
         if attempt.served and first is None:
             first = attempt.first_token_at
     # Answers out of the cache say nothing about providers, and neither does who was refused, or left.
-    if ending in _ASKED and (call.attempts or error is not None):
+    if ending in _ASKED and (call.attempts or (error is not None and error.kind not in _HELD)):
         key = ("asked", route)
         counts[key] = get(key, 0) + 1
-        key = ("took", route, bin_of(now - call.began))
+        # Not from the caller's arrival: a queue of our own is no slowness of the providers.
+        key = ("took", route, bin_of(now - (call.attempts[0].began if call.attempts else call.began)))
         counts[key] = get(key, 0) + 1
         if first is not None:
             key = ("first", route, bin_of(first - call.began))
