@@ -40,7 +40,7 @@ def record_of(call: Call, now: float, wall: float) -> dict[str, Any]:
 
 
 def _ms(seconds: float) -> float:
-    return int(seconds * 100_000) / 100
+    return int(seconds * 100_000 + 0.5) / 100
 
 
 def _after(moment: float | None, began: float) -> float | None:
