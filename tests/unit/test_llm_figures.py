@@ -48,7 +48,8 @@ class Rig:
             call.attempts.append(Attempt(CATALOGUE.targets[name], None, 1.0, ended=1.02, failure=failure))
         if by is not None:
             attempt = {"served": True, "usage": Usage(10, 20), "first_token_at": 1.05, **attempt}
-            call.attempts.append(Attempt(CATALOGUE.targets[by], None, 1.02, ended=1 + took, **attempt))
+            began = 1.02 if failures else 1.0
+            call.attempts.append(Attempt(CATALOGUE.targets[by], None, began, ended=1 + took, **attempt))
         self.figures.ended(call, 1.0 + took)
         return call
 
@@ -100,9 +101,11 @@ def test_figures__what_is_kept_instead_of_answers_is_no_health(rig: Rig) -> None
     call = rig.end(Ending.DEGRADED, by=None, failures={"main/large": DOWN}, error=ALL_FAILED, cache="static")
     assert is_unanswered(call)
     rig.end(Ending.DEGRADED, by=None, error=Rejected(503, "held", "held"), cache="static")
+    rig.end(Ending.FAILED, by=None, error=Rejected(503, "not_cached", "only what is kept"))
     found = rig.since(10)
-    assert (found["samples"], found["failed"], found["calls"]["degraded"]) == (2, 2, 2)
-    assert found["cache"] == {"static": 2}
+    # Of the others nobody was to be asked: they say nothing, or the rule that holds them would never let go.
+    assert (found["samples"], found["failed"], found["calls"]["degraded"]) == (1, 1, 2)
+    assert found["cache"] == {"static": 2, "off": 1}
 
 
 def test_figures__who_was_refused_or_left_says_nothing_of_providers(rig: Rig) -> None:
@@ -143,6 +146,13 @@ def test_figures__a_lost_race_is_no_failure_and_its_cost_is_told(rig: Rig) -> No
     assert found["targets"]["main/large"]["samples"] == 0
     assert found["routes"]["chat"]["again"] == {"hedge": 1, "hedge_won": 1}
     assert found["tokens"] == 15
+
+
+def test_figures__how_answers_ended(rig: Rig) -> None:
+    """For whom watches over the quality of what a model says."""
+    for finish in ("stop", "stop", "length", "empty"):
+        rig.end(finish=finish)
+    assert rig.since(10)["targets"]["main/large"]["finishes"] == {"stop": 2, "length": 1, "empty": 1}
 
 
 def test_figures__names_of_tenants_are_bounded(rig: Rig) -> None:

@@ -82,6 +82,9 @@ def _attempt(attempt: Attempt, route: str, tenant: str, counts: dict[Key, float]
         if attempt.first_token_at is not None:
             key = ("target_first", target, bin_of(attempt.first_token_at - attempt.began))
             counts[key] = get(key, 0) + 1
+    if attempt.finish:
+        key = ("finishes", target, attempt.finish)
+        counts[key] = get(key, 0) + 1
     if (usage := attempt.usage) is not None:
         cost = attempt.target.price(usage.input_tokens, usage.output_tokens)
         tokens = usage.input_tokens + usage.output_tokens

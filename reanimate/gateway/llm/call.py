@@ -71,6 +71,8 @@ class Attempt:
     lost_race: bool = False
     usage: Usage | None = None
     """What the provider says that it counted."""
+    finish: str | None = None
+    """Why its answer ended, as the provider says; `empty` when there was nothing in it."""
     served: bool = False
     """Whether the caller got (a part of) this answer."""
 

@@ -233,7 +233,9 @@ class Course:
             opened.on_finished = one.finish
         else:
             answer = opened.answer
-            attempt.usage = answer.usage if answer is not None else None
+            if answer is not None:
+                attempt.usage = answer.usage
+                attempt.finish = answer.finish if answer.text or answer.tool_calls or not answer.finish else "empty"
             self._failover.health.succeeded(line, now)
             one.end(attempt.usage)
         for other in tuple(self._pending):

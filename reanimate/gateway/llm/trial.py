@@ -67,7 +67,9 @@ class Trial:
     def finish(self, opened: Opened, failure: Failure | None) -> None:
         """A stream has ended, or was left by its caller."""
         facts = opened.reader.facts if opened.reader is not None else None
-        self.attempt.usage = facts.usage if facts is not None else None
+        if facts is not None:
+            self.attempt.usage = facts.usage
+            self.attempt.finish = facts.finish if facts.text_parts or facts.tools or facts.finish is None else "empty"
         self.end(self.attempt.usage)
         if failure is not None:
             self.attempt.failure = failure

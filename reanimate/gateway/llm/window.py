@@ -135,7 +135,7 @@ def figures_of(counts: Counts, rows: Rows, seconds: float) -> dict[str, Any]:
     window = window_of(counts, rows, seconds)
     calls, tenants = _sums(counts, "calls"), _tenants(counts)
     errors, purposes, attempts = (_sums(counts, name) for name in ("errors", "purpose", "attempts"))
-    tokens = _sums(counts, "tokens")
+    tokens, finishes = _sums(counts, "tokens"), _sums(counts, "finishes")
     endings: dict[str, int] = {}
     for by_ending in calls.values():
         for ending, count in by_ending.items():
@@ -159,6 +159,7 @@ def figures_of(counts: Counts, rows: Rows, seconds: float) -> dict[str, Any]:
             name: {
                 **_part_json(part),
                 "attempts": attempts.get(name, {}),
+                "finishes": finishes.get(name, {}),
                 "tokens": tokens.get(name, {}),
                 "cost": counts.get((COST, name), 0.0),
                 "cost_unserved": counts.get(("cost_unserved", name), 0.0),
