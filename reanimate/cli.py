@@ -17,7 +17,7 @@ from reanimate.logs import log_to_stderr
 
 __all__ = ["app", "main"]
 
-_NOUNS = ("backup", "config", "hold", "incident", "llm", "offline", "prove", "respond", "restore", "runbook")
+_NOUNS = ("backup", "config", "gateway", "hold", "incident", "llm", "offline", "prove", "respond", "restore", "runbook")
 """Commands whose modules bring the database or the vector client: loaded when they are asked for."""
 
 
@@ -66,7 +66,7 @@ app.command()(system.down)
 app.command()(system.status)
 app.command()(setup.init)
 app.command()(setup.doctor)
-for _part in ("gateway", "standby", "watch", "web"):
+for _part in ("standby", "watch", "web"):
     app.command(
         _part,
         help=f"Run the {_part} alone, in the foreground; `reanimate up` runs all parts.",

@@ -1,4 +1,4 @@
-"""`reanimate gateway | standby | watch | web`: one part alone, as a service manager would start it."""
+"""`reanimate standby | watch | web`: one part alone, as a service manager would start it."""
 
 import os
 import sys

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 import orjson
 
 from reanimate.gateway.llm.call import Call
-from reanimate.gateway.llm.catalogue import Key, Target
+from reanimate.gateway.llm.catalogue import Key, Provider, Target
 from reanimate.gateway.llm.endpoints import Shape, endpoint_at
 from reanimate.gateway.llm.prompt import Prompt
 from reanimate.gateway.llm.wire.carrying import CannotCarry
@@ -13,7 +13,7 @@ from reanimate.gateway.llm.wire.splice import splice, splice_model
 from reanimate.gateway.llm.wire.to_anthropic import to_anthropic
 from reanimate.gateway.llm.wire.to_openai import to_openai
 
-__all__ = ["Outgoing", "Refusal", "asks_for_usage", "outgoing"]
+__all__ = ["Outgoing", "Refusal", "asks_for_usage", "outgoing", "provider_headers"]
 
 _ANTHROPIC_VERSION = (b"anthropic-version", b"2023-06-01")
 _JSON = (b"content-type", b"application/json")
@@ -100,29 +100,32 @@ def _appended(raw: bytes, options: bytes) -> bytes:
     return b"".join((raw[:close], b',"stream_options":', options, raw[close:]))
 
 
-def _headers(call: Call, target: Target, key: Key | None, *, crosses: bool = False) -> list[tuple[bytes, bytes]]:
-    provider = target.provider
-    # Where there are tenants, the caller's key is the gateway's own; one for the other wire is another vendor's.
-    passes_key = key is None and provider.pass_key and not crosses and not call.catalogue.settings.tenants
-    passed = _PASSED_ACROSS if crosses else _PASSED
-    own = {name for name, _ in provider.headers} if provider.headers else ()
+def provider_headers(provider: Provider, key: Key | None, *, versioned: bool = False) -> list[tuple[bytes, bytes]]:
+    """Return the headers that a provider wants of everybody; `versioned`: the caller's say the wire's version."""
     headers = [_JSON, *provider.headers]
-    versioned = False
-    for name, value in call.request.headers:
-        if name in passed or (passes_key and name in _ACCOUNT):
-            if name in own:
-                continue
-            if name == b"anthropic-version":
-                versioned = True
-            headers.append((name, value))
     if provider.wire == "anthropic":
-        if not versioned and b"anthropic-version" not in own:
+        if not versioned and not any(name == b"anthropic-version" for name, _ in provider.headers):
             headers.append(_ANTHROPIC_VERSION)
         if key is not None:
             headers.append((b"x-api-key", key.value.encode()))
     elif key is not None:
         headers.append((b"authorization", b"Bearer " + key.value.encode()))
     return headers
+
+
+def _headers(call: Call, target: Target, key: Key | None, *, crosses: bool = False) -> list[tuple[bytes, bytes]]:
+    provider = target.provider
+    # Where there are tenants, the caller's key is the gateway's own; one for the other wire is another vendor's.
+    passes_key = key is None and provider.pass_key and not crosses and not call.catalogue.settings.tenants
+    passed = _PASSED_ACROSS if crosses else _PASSED
+    own = {name for name, _ in provider.headers} if provider.headers else ()
+    callers = []
+    versioned = False
+    for name, value in call.request.headers:
+        if (name in passed or (passes_key and name in _ACCOUNT)) and name not in own:
+            callers.append((name, value))
+            versioned = versioned or name == b"anthropic-version"
+    return provider_headers(provider, key, versioned=versioned) + callers
 
 
 _CALLED = {

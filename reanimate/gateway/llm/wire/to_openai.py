@@ -8,7 +8,7 @@ import orjson
 from reanimate.gateway.llm.catalogue import Target
 from reanimate.gateway.llm.wire.carrying import CannotCarry, blocks_of, data_url, is_strict, no_others, unset
 
-__all__ = ["to_openai"]
+__all__ = ["limit_name", "to_openai"]
 
 _SAYS_NOTHING_OF_THE_ANSWER = ("cache_control", "diagnostics")
 _KNOWN = frozenset(
@@ -34,7 +34,7 @@ def to_openai(fields: dict[str, Any], target: Target, usage_in_stream: bool) -> 
     _refuse_what_has_no_place(fields)
     body: dict[str, Any] = {"model": target.model, "messages": _messages(fields)}
     if (limit := fields.get("max_tokens")) is not None:
-        body[_limit_name(target)] = limit
+        body[limit_name(target)] = limit
     for name in ("temperature", "top_p"):
         if (value := fields.get(name)) is not None:
             body[name] = value
@@ -67,8 +67,8 @@ def _refuse_what_has_no_place(fields: dict[str, Any]) -> None:
     no_others(fields, _KNOWN)
 
 
-def _limit_name(target: Target) -> str:
-    """The vendor's own newer models refuse the old name; many compatible servers do not know the new one."""
+def limit_name(target: Target) -> str:
+    """Return what a limit is called: the vendor's own newer models refuse `max_tokens`, others know nothing else."""
     host = f".{urlsplit(target.provider.url).hostname}"
     return "max_completion_tokens" if host.endswith(_VENDORS) else "max_tokens"
 
