@@ -1,0 +1,222 @@
+"""One call from its arrival to its end: each policy in its turn, and one account of how it went."""
+
+import asyncio
+import logging
+import secrets
+
+from reanimate.errors import InputInvalid
+from reanimate.gateway.llm.cache.cache import LlmCache
+from reanimate.gateway.llm.cache.hit import Hit
+from reanimate.gateway.llm.call import Call, Ending
+from reanimate.gateway.llm.catalogue import Catalogue
+from reanimate.gateway.llm.delivery import Delivery
+from reanimate.gateway.llm.endpoints import ENDPOINTS, Endpoint
+from reanimate.gateway.llm.failover import Failover, Opened
+from reanimate.gateway.llm.failures import Rejected
+from reanimate.gateway.llm.gate import Gate
+from reanimate.gateway.llm.marks import marks
+from reanimate.gateway.llm.models import answer_models
+from reanimate.gateway.llm.modes import Modes
+from reanimate.gateway.llm.observer import Observer
+from reanimate.gateway.llm.prompt import read_prompt
+from reanimate.gateway.llm.quota.quota import Quota
+from reanimate.gateway.llm.tenants import Tenants
+from reanimate.gateway.llm.underway import Underway
+from reanimate.gateway.llm.wire.errors import error_answer, error_event
+from reanimate.gateway.llm.wire.outgoing import outgoing
+from reanimate.gateway.request import ClientGone, Request
+
+__all__ = ["Handler"]
+
+log = logging.getLogger("reanimate.gateway")
+
+_WATCH_AFTER_S = 0.03
+"""Whether the caller is still there is not asked for an answer that comes at once."""
+_LAST_RESORT = frozenset(("all_failed", "no_target", "deadline", "held", "not_cached"))
+"""Nobody answered, or nobody may be asked. Not what the caller, or a person, brought about."""
+
+
+class Handler:
+    """Everything under `/v1/`."""
+
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        *,
+        modes: Modes,
+        gate: Gate,
+        cache: LlmCache,
+        quota: Quota,
+        failover: Failover,
+        delivery: Delivery,
+        observer: Observer,
+        underway: Underway,
+    ) -> None:
+        self._modes = modes
+        self._gate = gate
+        self._cache = cache
+        self._quota = quota
+        self._failover = failover
+        self._delivery = delivery
+        self._observer = observer
+        self._underway = underway
+        self._loop = asyncio.get_running_loop()
+        self._prefix = secrets.token_hex(4)
+        self._count = 0
+        self.use(catalogue)
+
+    def use(self, catalogue: Catalogue) -> None:
+        """Take over new settings for the calls that come from now on."""
+        self._catalogue = catalogue
+        self._tenants = Tenants(catalogue.settings)
+        self._body_limit = int(catalogue.settings.max_body_mb * 1024 * 1024)
+
+    async def handle(self, request: Request) -> None:
+        """Answer one request."""
+        endpoint = ENDPOINTS.get(request.path)
+        if endpoint is None:
+            await answer_models(request, self._catalogue, self._tenants)
+            return
+        try:
+            call = await self._read(request, endpoint)
+        except ClientGone:
+            return
+        except Rejected as rejected:
+            await _tell(request, *error_answer(endpoint, rejected, None))
+            return
+        await self._run(call)
+
+    async def _read(self, request: Request, endpoint: Endpoint) -> Call:
+        began = self._loop.time()
+        if request.method != "POST":
+            raise Rejected(405, "bad_request", f"{request.path} takes POST, not {request.method}")
+        tenant = self._tenants.identify(request.headers)
+        body = await request.body(self._body_limit)
+        if body is None:
+            raise Rejected(413, "too_large", f"the request has more than {self._body_limit:,} bytes (llm.max_body_mb)")
+        try:
+            prompt = read_prompt(endpoint, body)
+        except InputInvalid as error:
+            raise Rejected(400, "bad_request", str(error)) from None
+        route = self._catalogue.route(prompt.model)
+        if route is None:
+            known = ", ".join(self._catalogue.routes) or "none is configured"
+            raise Rejected(404, "no_route", f"no route is called {prompt.model!r}; routes are: {known}")
+        self._count += 1
+        call_id = f"llm-{self._prefix}-{self._count:08x}"
+        deadline = began + route.settings.deadline_s
+        return Call(call_id, request, prompt, tenant, route, self._catalogue, began, deadline)
+
+    async def _run(self, call: Call) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        call.task = task
+        self._underway.add(call)
+        watch = self._loop.call_later(_WATCH_AFTER_S, self._watch, call)
+        try:
+            await self._answer(call)
+        except Rejected as rejected:
+            await self._refuse(call, rejected)
+        except ClientGone:
+            call.ending = Ending.ABANDONED
+        except asyncio.CancelledError:
+            if call.stop is not None:
+                task.uncancel()
+                await self._refuse(call, call.stop)
+            else:
+                call.ending = Ending.ABANDONED
+                if not call.left:
+                    raise  # the process ends; the application tells the caller
+                task.uncancel()
+        except Exception:  # a defect of ours must not look like a broken connection
+            log.exception("call %s met a defect of the gateway", call.id)
+            await self._refuse(call, Rejected(500, "defect", f"the gateway failed; its log tells of {call.id}"))
+        finally:
+            watch.cancel()
+            self._cache.done(call)
+            self._underway.discard(call)
+            self._observer.ended(call)
+
+    def _watch(self, call: Call) -> None:
+        """Listen for the caller's leaving; nobody is asked any further for one who has left."""
+
+        def left(gone: "asyncio.Task[None]") -> None:
+            if not gone.cancelled() and call.ending is None and call.task is not None:
+                call.left = True
+                call.task.cancel()
+
+        if call.ending is None:
+            call.request.gone().add_done_callback(left)
+
+    async def _answer(self, call: Call) -> None:
+        """Answer by the policies in their order.
+
+        Raises:
+            Rejected: the caller is to be told so instead.
+        """
+        self._gate.admit(call)
+        mode = self._modes.of(call)
+        if mode.reasons:
+            call.degraded.extend(mode.reasons)
+        if mode.static:
+            raise Rejected(503, "held", "nobody is asked for this call now: " + ", ".join(mode.reasons))
+        await self._gate.enter(call)
+        try:
+            hit = await self._cache.find(call, mode.cache)
+            if hit is not None:
+                await self._serve(call, hit)
+            else:
+                await self._ask(call)
+        finally:
+            self._gate.leave(call)
+
+    async def _ask(self, call: Call) -> None:
+        """Ask the providers; what they did is paid for, however it ends."""
+        reservation = await self._quota.reserve(call)
+        try:
+            opened = await self._failover.open(call, outgoing)
+            if opened.reader is not None:
+                await self._delivery.deliver(call, opened)
+            else:
+                await self._send(call, opened)
+        finally:
+            reservation.settle(call)
+
+    async def _send(self, call: Call, opened: Opened) -> None:
+        """Pass on an answer that is not a stream."""
+        assert opened.body is not None
+        opened.attempt.served = True
+        if opened.answer is not None and opened.answer.usage is not None:
+            call.usage += opened.answer.usage
+        call.ending = Ending.DEGRADED if call.degraded else Ending.ANSWERED
+        head = marks(call, provider=opened.headers)
+        head.append((b"content-length", b"%d" % len(opened.body)))
+        await _tell(call.request, opened.status, head, opened.body)
+        self._cache.keep(call, opened.body)
+
+    async def _serve(self, call: Call, hit: Hit) -> None:
+        """Answer without asking anybody."""
+        call.ending = Ending.DEGRADED if call.degraded else Ending.ANSWERED
+        await hit.send(call, marks(call, hit.target))
+
+    async def _refuse(self, call: Call, rejected: Rejected) -> None:
+        """Tell the caller of an error, unless something is kept for when nobody answers."""
+        call.error = rejected
+        started = call.request.started
+        if not started and rejected.kind in _LAST_RESORT:
+            hit = await self._cache.last_resort(call, rejected)
+            if hit is not None:
+                await self._serve(call, hit)
+                return
+        call.ending = Ending.REJECTED if rejected.status < 500 else Ending.FAILED
+        endpoint = call.prompt.endpoint
+        if started:
+            await call.request.send(error_event(endpoint, rejected, call), more=False)
+            return
+        status, head, body = error_answer(endpoint, rejected, call)
+        await _tell(call.request, status, [*head, *marks(call)], body)
+
+
+async def _tell(request: Request, status: int, head: list[tuple[bytes, bytes]], body: bytes) -> None:
+    await request.start(status, head)
+    await request.send(body, more=False)
