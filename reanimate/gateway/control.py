@@ -13,6 +13,7 @@ from reanimate.clock import ensure_utc, utcnow
 from reanimate.errors import InputInvalid, Refused
 from reanimate.gateway.control_plane import ControlPlane
 from reanimate.gateway.exposition import family, text
+from reanimate.gateway.llm.plane import LlmPlane
 from reanimate.gateway.request import ClientGone, Receive, Request, Scope, Send
 from reanimate.gateway.switchboard import Switchboard
 from reanimate.gateway.vector.plane import VectorPlane
@@ -30,12 +31,14 @@ class Control:
         gateway: str,
         control_key: str,
         *,
+        llm: LlmPlane,
         vector: VectorPlane,
         switchboard: Switchboard,
         control_plane: ControlPlane,
     ) -> None:
         self._gateway = gateway
         self._key = control_key
+        self._llm = llm
         self._vector = vector
         self._switchboard = switchboard
         self._control_plane = control_plane
@@ -118,6 +121,7 @@ class Control:
             "gateway": self._gateway,
             "boot_id": self._boot_id,
             **self._vector.status(since),
+            "llm": self._llm.status(since),
             "switches": self._obeyed(),
             "stale_s": self._control_plane.stale_s,
         }
@@ -126,7 +130,7 @@ class Control:
         own = [family("switches_seq", "gauge", "The number of the switches obeyed.", [({}, self._switchboard.seq)])]
         if (stale_s := self._control_plane.stale_s) is not None:
             own.append(family("stale_seconds", "gauge", "Since the control plane was last heard.", [({}, stale_s)]))
-        return self._vector.metrics() + text(own)
+        return self._vector.metrics() + self._llm.metrics() + text(own)
 
 
 async def _json(request: Request, value: dict[str, Any]) -> None:

@@ -17,11 +17,13 @@ import aiohttp
 import uvicorn
 
 from reanimate.addresses import Addresses
-from reanimate.config import Settings
+from reanimate.config import Settings, settings_file
 from reanimate.errors import ConfigInvalid, NotFound
 from reanimate.gateway.control import Control
 from reanimate.gateway.control_plane import ControlPlane
+from reanimate.gateway.llm.plane import open_llm_plane
 from reanimate.gateway.proxy import Proxy
+from reanimate.gateway.reloading import Reloading
 from reanimate.gateway.switchboard import Switchboard
 from reanimate.gateway.vector.plane import open_vector_plane
 from reanimate.gateway.vector.targets import targets_from
@@ -131,7 +133,18 @@ async def serve(settings: Settings, addresses: Addresses, secrets: Secrets) -> N
                 clock=time.time,
             )
         )
-        switchboard = Switchboard(home / "switches.json", secrets.control_key, (vector.switches.obey,))
+        llm = await stack.enter_async_context(
+            open_llm_plane(
+                settings,
+                session,
+                home=home,
+                web_url=addresses.web,
+                watch_url=addresses.watch,
+                control_key=secrets.control_key,
+            )
+        )
+        listeners = (vector.switches.obey, llm.switches.obey)
+        switchboard = Switchboard(home / "switches.json", secrets.control_key, listeners)
         switchboard.load()
         control_plane = ControlPlane(
             session,
@@ -145,13 +158,16 @@ async def serve(settings: Settings, addresses: Addresses, secrets: Secrets) -> N
         app = Control(
             settings.gateway.name,
             secrets.control_key,
+            llm=llm,
             vector=vector,
             switchboard=switchboard,
             control_plane=control_plane,
         )
-        await _beside([control_plane.follow(), *vector.background()], stack)
+        reloading = Reloading(settings_file(), llm.use)
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reloading.ask)
+        await _beside([control_plane.follow(), reloading.follow(), *vector.background(), *llm.background()], stack)
         log.warning("listening on %s, control on %s", addresses.gateway, addresses.gateway_control)
-        await _run([(_listener(Proxy(vector)), traffic), (_listener(app), control)])
+        await _run([(_listener(Proxy(llm, vector)), traffic), (_listener(app), control)])
     log.warning("ended")
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 
+from reanimate.gateway.llm.plane import LlmPlane
 from reanimate.gateway.request import Receive, Request, Scope, Send
 from reanimate.gateway.vector.plane import VectorPlane
 
@@ -11,13 +12,17 @@ __all__ = ["Proxy"]
 class Proxy:
     """A raw ASGI application: no framework on the hot path."""
 
-    def __init__(self, vector: VectorPlane) -> None:
+    def __init__(self, llm: LlmPlane, vector: VectorPlane) -> None:
+        self._llm = llm
         self._vector = vector
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive, send)
         try:
-            await self._vector.handle(request)
+            if request.path.startswith("/v1/"):
+                await self._llm.handle(request)
+            else:
+                await self._vector.handle(request)
         except asyncio.CancelledError:
             # The process ends and this request took longer than it can wait. Nobody waits for this task.
             if not request.started:

@@ -180,7 +180,11 @@ class Handler:
             else:
                 await self._send(call, opened)
         finally:
-            reservation.settle(call)
+            target = call.answered_by
+            if target is not None:
+                reservation.settle(call.usage, target)
+            else:
+                reservation.release()
 
     async def _send(self, call: Call, opened: Opened) -> None:
         """Pass on an answer that is not a stream."""

@@ -1,0 +1,111 @@
+"""The LLM plane put together: what is asked, what it counted, and what runs beside it."""
+
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+from reanimate.config import Settings
+from reanimate.gateway.llm.cache.cache import LlmCache
+from reanimate.gateway.llm.catalogue import Catalogue
+from reanimate.gateway.llm.delivery import Delivery
+from reanimate.gateway.llm.failover import Failover
+from reanimate.gateway.llm.gate import Gate
+from reanimate.gateway.llm.handler import Handler
+from reanimate.gateway.llm.health import Health
+from reanimate.gateway.llm.modes import Modes
+from reanimate.gateway.llm.observer import Observer
+from reanimate.gateway.llm.pools import Pools
+from reanimate.gateway.llm.probes import Probes
+from reanimate.gateway.llm.quota.quota import Quota
+from reanimate.gateway.llm.switches import LlmSwitches
+from reanimate.gateway.llm.underway import Underway
+from reanimate.gateway.request import Request
+
+__all__ = ["LlmPlane", "open_llm_plane"]
+
+
+class LlmPlane:
+    """Everything under `/v1/`: OpenAI's and Anthropic's APIs."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        home: Path,
+        quota: Quota,
+        pools: Pools,
+        health: Health,
+    ) -> None:
+        llm = settings.llm
+        catalogue = Catalogue(llm)
+        underway = Underway()
+        modes = Modes()
+        gate = Gate(underway, wait_s=llm.queue_wait_s, waiting=llm.queue_max)
+        self.health = health
+        self.quota = quota
+        self.switches = LlmSwitches(modes.obey, gate.obey)
+        self.observer = Observer()
+        self._cache = LlmCache(home / "cache", llm)
+        self._failover = Failover(health, pools, order=modes, bars=quota.bars)
+        self._probes = Probes(health, pools)
+        self._handler = Handler(
+            catalogue,
+            modes=modes,
+            gate=gate,
+            cache=self._cache,
+            quota=quota,
+            failover=self._failover,
+            delivery=Delivery(self._failover),
+            observer=self.observer,
+            underway=underway,
+        )
+        self.use(settings)
+
+    async def handle(self, request: Request) -> None:
+        """Answer one request."""
+        await self._handler.handle(request)
+
+    def use(self, settings: Settings) -> None:
+        """Take over changed settings; calls underway end as they began."""
+        catalogue = Catalogue(settings.llm)
+        self.health.use(catalogue)
+        self.quota.configure(settings.llm)
+        self._cache.take(settings.llm)
+        self._handler.use(catalogue)
+
+    def background(self) -> list[Coroutine[Any, Any, None]]:
+        """Return what runs beside the calls until it is cancelled."""
+        return [*self._cache.background(), *self.quota.background(), self._probes.run()]
+
+    def status(self, since: datetime | None) -> dict[str, Any]:
+        """Return the counts from a moment on, and what is so now."""
+        return {}
+
+    def metrics(self) -> str:
+        """Return the counts since the start as Prometheus text."""
+        return ""
+
+
+@asynccontextmanager
+async def open_llm_plane(
+    settings: Settings, session: aiohttp.ClientSession, *, home: Path, web_url: str, watch_url: str, control_key: str
+) -> AsyncIterator[LlmPlane]:
+    """Open the plane; on leaving, connections are closed and leases given back."""
+    async with AsyncExitStack() as stack:
+        pools = Pools()
+        stack.push_async_callback(pools.close)
+        quota = Quota(
+            settings.llm,
+            session=session,
+            home=home,
+            web_url=web_url,
+            control_key=control_key,
+            gateway=settings.gateway.name,
+        )
+        quota.open()
+        stack.push_async_callback(quota.close)
+        yield LlmPlane(settings, home=home, quota=quota, pools=pools, health=Health())
