@@ -11,13 +11,14 @@ from reanimate.gateway.llm.call import Call, Ending
 from reanimate.gateway.llm.catalogue import Catalogue
 from reanimate.gateway.llm.delivery import Delivery
 from reanimate.gateway.llm.endpoints import ENDPOINTS, Endpoint
-from reanimate.gateway.llm.failover import Failover, Opened
+from reanimate.gateway.llm.failover import Failover
 from reanimate.gateway.llm.failures import Rejected
 from reanimate.gateway.llm.gate import Gate
 from reanimate.gateway.llm.marks import marks
 from reanimate.gateway.llm.models import answer_models
 from reanimate.gateway.llm.modes import Modes
 from reanimate.gateway.llm.observer import Observer
+from reanimate.gateway.llm.opened import Opened
 from reanimate.gateway.llm.prompt import read_prompt
 from reanimate.gateway.llm.quota.quota import Quota
 from reanimate.gateway.llm.tenants import Tenants
@@ -177,6 +178,7 @@ class Handler:
             opened = await self._failover.open(call, outgoing)
             if opened.reader is not None:
                 await self._delivery.deliver(call, opened)
+                self._cache.keep(call, None)
             else:
                 await self._send(call, opened)
         finally:

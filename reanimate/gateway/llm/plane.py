@@ -13,16 +13,15 @@ from reanimate.gateway.llm.cache.cache import LlmCache
 from reanimate.gateway.llm.catalogue import Catalogue
 from reanimate.gateway.llm.delivery import Delivery
 from reanimate.gateway.llm.failover import Failover
-from reanimate.gateway.llm.gate import Gate
 from reanimate.gateway.llm.handler import Handler
 from reanimate.gateway.llm.health import Health
-from reanimate.gateway.llm.modes import Modes
 from reanimate.gateway.llm.observer import Observer
+from reanimate.gateway.llm.policies import Policies
 from reanimate.gateway.llm.pools import Pools
-from reanimate.gateway.llm.probes import Probes
+from reanimate.gateway.llm.probes import Prober
 from reanimate.gateway.llm.quota.quota import Quota
-from reanimate.gateway.llm.switches import LlmSwitches
 from reanimate.gateway.llm.underway import Underway
+from reanimate.gateway.llm.wire.crossing import translate_answer
 from reanimate.gateway.request import Request
 
 __all__ = ["LlmPlane", "open_llm_plane"]
@@ -31,39 +30,31 @@ __all__ = ["LlmPlane", "open_llm_plane"]
 class LlmPlane:
     """Everything under `/v1/`: OpenAI's and Anthropic's APIs."""
 
-    def __init__(
-        self,
-        settings: Settings,
-        *,
-        home: Path,
-        quota: Quota,
-        pools: Pools,
-        health: Health,
-    ) -> None:
+    def __init__(self, settings: Settings, *, home: Path, quota: Quota, pools: Pools) -> None:
         llm = settings.llm
         catalogue = Catalogue(llm)
         underway = Underway()
-        modes = Modes()
-        gate = Gate(underway, wait_s=llm.queue_wait_s, waiting=llm.queue_max)
-        self.health = health
         self.quota = quota
-        self.switches = LlmSwitches(modes.obey, gate.obey)
-        self.observer = Observer()
+        self.observer = Observer(llm)
+        self.policies = Policies(llm, underway, window=self.observer.figures.window, quota_used=quota.used)
+        self.switches = self.policies.switches
+        self.health = Health()
+        self.health.use(catalogue)
         self._cache = LlmCache(home / "cache", llm)
-        self._failover = Failover(health, pools, order=modes, bars=quota.bars)
-        self._probes = Probes(health, pools)
+        self._prober = Prober(self.health, pools, llm.probe_tokens_per_hour)
+        modes = self.policies.modes
+        failover = Failover(self.health, pools, order=modes, bars=quota.bars, translate=translate_answer)
         self._handler = Handler(
             catalogue,
             modes=modes,
-            gate=gate,
+            gate=self.policies.gate,
             cache=self._cache,
             quota=quota,
-            failover=self._failover,
-            delivery=Delivery(self._failover),
+            failover=failover,
+            delivery=Delivery(failover),
             observer=self.observer,
             underway=underway,
         )
-        self.use(settings)
 
     async def handle(self, request: Request) -> None:
         """Answer one request."""
@@ -73,17 +64,27 @@ class LlmPlane:
         """Take over changed settings; calls underway end as they began."""
         catalogue = Catalogue(settings.llm)
         self.health.use(catalogue)
+        self._prober.use(catalogue)
         self.quota.configure(settings.llm)
+        self.policies.take(settings.llm)
+        self.observer.take(settings.llm)
         self._cache.take(settings.llm)
         self._handler.use(catalogue)
 
     def background(self) -> list[Coroutine[Any, Any, None]]:
         """Return what runs beside the calls until it is cancelled."""
-        return [*self._cache.background(), *self.quota.background(), self._probes.run()]
+        parts = (self._cache, self.quota, self.policies, self.observer)
+        return [self._prober.run(), *(work for part in parts for work in part.background())]
 
     def status(self, since: datetime | None) -> dict[str, Any]:
         """Return the counts from a moment on, and what is so now."""
-        return {}
+        return {
+            **self.observer.status(since),
+            "health": self.health.shown(),
+            "policies": self.policies.status(),
+            "quota": self.quota.figures(),
+            "cache": self._cache.status(),
+        }
 
     def metrics(self) -> str:
         """Return the counts since the start as Prometheus text."""
@@ -92,7 +93,7 @@ class LlmPlane:
 
 @asynccontextmanager
 async def open_llm_plane(
-    settings: Settings, session: aiohttp.ClientSession, *, home: Path, web_url: str, watch_url: str, control_key: str
+    settings: Settings, session: aiohttp.ClientSession, *, home: Path, web_url: str, control_key: str
 ) -> AsyncIterator[LlmPlane]:
     """Open the plane; on leaving, connections are closed and leases given back."""
     async with AsyncExitStack() as stack:
@@ -108,4 +109,4 @@ async def open_llm_plane(
         )
         quota.open()
         stack.push_async_callback(quota.close)
-        yield LlmPlane(settings, home=home, quota=quota, pools=pools, health=Health())
+        yield LlmPlane(settings, home=home, quota=quota, pools=pools)
