@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import secrets
+import time
 
 from reanimate.errors import InputInvalid
 from reanimate.gateway.llm.cache.cache import LlmCache
@@ -88,7 +89,7 @@ class Handler:
         await self._run(call)
 
     async def _read(self, request: Request, endpoint: Endpoint) -> Call:
-        began = self._loop.time()
+        began = time.monotonic()  # the loop's own is of whole milliseconds, and as old as its turn
         if request.method != "POST":
             raise Rejected(405, "bad_request", f"{request.path} takes POST, not {request.method}")
         tenant = self._tenants.identify(request.headers)

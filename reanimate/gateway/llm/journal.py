@@ -49,6 +49,7 @@ class Journal:
         self.bodies = bodies
         self._log = structlog.wrap_logger(
             structlog.PrintLogger(stream or sys.stderr),
+            wrapper_class=structlog.BoundLogger,
             processors=[
                 structlog.processors.TimeStamper(fmt="iso", utc=True),
                 structlog.processors.JSONRenderer(serializer=_dumps),

@@ -1,5 +1,6 @@
 """The LLM plane put together: what is asked, what it counted, and what runs beside it."""
 
+import asyncio
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import datetime
@@ -36,9 +37,9 @@ class LlmPlane:
         underway = Underway()
         self.quota = quota
         self.observer = Observer(llm)
-        self.policies = Policies(llm, underway, window=self.observer.figures.window, quota_used=quota.used)
+        self.policies = Policies(llm, underway, window=self.observer.figures.window, quota_used=lambda: None)
         self.switches = self.policies.switches
-        self.health = Health()
+        self.health = Health(asyncio.get_running_loop().time)
         self.health.use(catalogue)
         self._cache = LlmCache(home / "cache", llm)
         self._prober = Prober(self.health, pools, llm.probe_tokens_per_hour)
@@ -80,7 +81,6 @@ class LlmPlane:
         """Return the counts from a moment on, and what is so now."""
         return {
             **self.observer.status(since),
-            "health": self.health.shown(),
             "policies": self.policies.status(),
             "quota": self.quota.figures(),
             "cache": self._cache.status(),
@@ -107,6 +107,5 @@ async def open_llm_plane(
             control_key=control_key,
             gateway=settings.gateway.name,
         )
-        quota.open()
         stack.push_async_callback(quota.close)
         yield LlmPlane(settings, home=home, quota=quota, pools=pools)
