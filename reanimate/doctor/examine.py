@@ -6,12 +6,13 @@ from collections.abc import AsyncIterator
 import httpx
 
 from reanimate.addresses import Addresses
-from reanimate.config import Settings
+from reanimate.config import Settings, settings_file
 from reanimate.db.url import prefect_database, record_url
 from reanimate.doctor.configuration import configuration_findings
 from reanimate.doctor.database import database_findings
 from reanimate.doctor.dumps import dump_findings
 from reanimate.doctor.finding import Finding, ok
+from reanimate.doctor.llm import llm_findings
 from reanimate.doctor.machine import machine_findings
 from reanimate.doctor.protection import arrangement_findings, store_findings
 from reanimate.doctor.restores import leftover_findings
@@ -30,6 +31,7 @@ async def examine(settings: Settings) -> list[Finding]:
     findings = await asyncio.to_thread(lambda: list(machine_findings(settings, running=pid is not None)))
     findings.append(ok("system", f"running as pid {pid}" if pid else "not running; `reanimate up` starts it"))
     findings.extend(arrangement_findings(settings))
+    findings.extend(llm_findings(settings.llm, settings.gateway.host, settings_file()))
     async with httpx.AsyncClient(timeout=_CALL_S, trust_env=False) as http:
         groups = await asyncio.gather(
             *(_all(examination) for examination in _examinations(settings, http, running=pid is not None)),
