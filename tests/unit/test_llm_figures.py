@@ -105,7 +105,7 @@ def test_figures__what_is_kept_instead_of_answers_is_no_health(rig: Rig) -> None
     found = rig.since(10)
     # Of the others nobody was to be asked: they say nothing, or the rule that holds them would never let go.
     assert (found["samples"], found["failed"], found["calls"]["degraded"]) == (1, 1, 2)
-    assert found["cache"] == {"static": 2, "off": 1}
+    assert found["cache_results"] == {"static": 2, "off": 1}
 
 
 def test_figures__who_was_refused_or_left_says_nothing_of_providers(rig: Rig) -> None:

@@ -145,7 +145,7 @@ def figures_of(counts: Counts, rows: Rows, seconds: float) -> dict[str, Any]:
         **_part_json(window.total),
         "cost": window.cost,
         "tokens": window.tokens,
-        "cache": {str(key[1]): int(count) for key, count in counts.items() if key[0] == "cache"},
+        "cache_results": {str(key[1]): int(count) for key, count in counts.items() if key[0] == "cache"},
         "routes": {
             name: {
                 **_part_json(part),
