@@ -6,6 +6,7 @@ import typer
 
 from reanimate.bootstrap import open_services
 from reanimate.commands.hold import by_hand
+from reanimate.commands.llm_calls import call
 from reanimate.commands.llm_output import show_change, show_recovery, show_status
 from reanimate.commands.output import JsonFlag, print_json, run
 from reanimate.config import load_settings
@@ -18,6 +19,8 @@ from reanimate.switches.recovering import Round, recover_gradually
 __all__ = ["app"]
 
 app = typer.Typer(help="LLM traffic by hand: provider, cache, model, offline, kill; and back.", no_args_is_help=True)
+
+app.command()(call)
 
 Reason = Annotated[str, typer.Option(help="Why; people will read it.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only show what would change on each gateway.")]

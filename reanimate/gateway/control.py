@@ -21,6 +21,8 @@ from reanimate.gateway.vector.plane import VectorPlane
 __all__ = ["Control"]
 
 _BODY_LIMIT = 1024 * 1024
+_CALL = "/calls/"
+_CALLS_LIMIT = 200
 
 
 class Control:
@@ -48,12 +50,15 @@ class Control:
             ("GET", "/switches"): self._show,
             ("GET", "/figures"): self._show_figures,
             ("GET", "/metrics"): self._show_metrics,
+            ("GET", "/calls"): self._show_calls,
             ("GET", "/healthz"): self._show_health,
         }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive, send)
         route = self._routes.get((request.method, request.path))
+        if route is None and request.method == "GET" and request.path.startswith(_CALL):
+            route = self._show_call
         query: bytes = scope["query_string"]
         try:
             if route is None:
@@ -82,8 +87,7 @@ class Control:
             await _json(request, {"seq": document.seq, "ledger": document.ledger})
 
     async def _show(self, request: Request, _: bytes) -> None:
-        wanted = f"Bearer {self._key}".encode()
-        if not any(name == b"authorization" and hmac.compare_digest(value, wanted) for name, value in request.headers):
+        if not self._has_key(request):
             await request.refuse(401, "the switches are shown to the holder of the control key only")
             return
         document = self._switchboard.document
@@ -96,6 +100,26 @@ class Control:
                 "stale_s": self._control_plane.stale_s,
             },
         )
+
+    def _has_key(self, request: Request) -> bool:
+        wanted = f"Bearer {self._key}".encode()
+        return any(name == b"authorization" and hmac.compare_digest(value, wanted) for name, value in request.headers)
+
+    async def _show_call(self, request: Request, _: bytes) -> None:
+        if not self._has_key(request):
+            await request.refuse(401, "calls are shown to the holder of the control key only")
+        elif (record := self._llm.observer.lookups.get(request.path.removeprefix(_CALL))) is None:
+            await request.refuse(404, "no such call ended here since the start, or more than 10,000 came after it")
+        else:
+            await _answer(request, record, b"application/json")
+
+    async def _show_calls(self, request: Request, query: bytes) -> None:
+        if not self._has_key(request):
+            await request.refuse(401, "calls are shown to the holder of the control key only")
+            return
+        wanted = parse_qs(query.decode("latin-1")).get("failed", ["20"])[0]
+        count = min(int(wanted), _CALLS_LIMIT) if wanted.isascii() and wanted.isdigit() else _CALLS_LIMIT
+        await _json(request, {"calls": self._llm.observer.lookups.failed(count)})
 
     async def _show_figures(self, request: Request, query: bytes) -> None:
         given = parse_qs(query.decode("latin-1").replace("+", "%2B")).get("since")

@@ -129,7 +129,7 @@ def _state(status: dict[str, Any]) -> Iterable[list[str]]:
     return [
         family(
             "llm_target_standing", "gauge", "0: asked; 1: coming back, or doubted; 2: not asked.",
-            [({"target": name}, _STANDINGS[target["standing"]]) for name, target in status["health"].items()],
+            [({"target": name}, _STANDINGS[target["standing"]]) for name, target in status.get("health", {}).items()],
         ),
         family(
             "llm_level", "gauge", "0: normal; 1: degraded; 2: minimal.", [({}, _LEVELS.index(policies["level"]))]

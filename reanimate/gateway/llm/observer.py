@@ -1,6 +1,5 @@
 """Hears of every call's end: counts it, keeps its record, writes about it, and has it traced."""
 
-import asyncio
 import time
 from collections.abc import Callable, Coroutine
 from datetime import datetime
@@ -25,7 +24,6 @@ class Observer:
     def __init__(self, settings: LlmSettings, clock: Callable[[], float] = time.time) -> None:
         """Take the time from `clock`, in seconds of the epoch."""
         self._clock = clock
-        self._time = asyncio.get_running_loop().time
         self.figures = Figures(clock)
         self.genai = GenAi()
         self.lookups = Lookups()
@@ -42,7 +40,7 @@ class Observer:
 
     def ended(self, call: Call) -> None:
         """Take account of a call that has ended."""
-        now = self._time()
+        now = time.monotonic()  # of the same base as the loop's clock, which uvloop rounds to milliseconds
         self.figures.ended(call, now)
         self.genai.ended(call, now)
         record = record_of(call, now, self._clock())

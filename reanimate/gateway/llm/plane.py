@@ -16,6 +16,7 @@ from reanimate.gateway.llm.delivery import Delivery
 from reanimate.gateway.llm.failover import Failover
 from reanimate.gateway.llm.handler import Handler
 from reanimate.gateway.llm.health import Health
+from reanimate.gateway.llm.metrics import render
 from reanimate.gateway.llm.observer import Observer
 from reanimate.gateway.llm.policies import Policies
 from reanimate.gateway.llm.pools import Pools
@@ -35,6 +36,7 @@ class LlmPlane:
         llm = settings.llm
         catalogue = Catalogue(llm)
         underway = Underway()
+        self._underway = underway
         self.quota = quota
         self.observer = Observer(llm)
         self.policies = Policies(llm, underway, window=self.observer.figures.window, quota_used=lambda: None)
@@ -79,16 +81,22 @@ class LlmPlane:
 
     def status(self, since: datetime | None) -> dict[str, Any]:
         """Return the counts from a moment on, and what is so now."""
-        return {
-            **self.observer.status(since),
-            "policies": self.policies.status(),
-            "quota": self.quota.figures(),
-            "cache": self._cache.status(),
-        }
+        return {**self.observer.status(since), **self._now()}
 
     def metrics(self) -> str:
         """Return the counts since the start as Prometheus text."""
-        return ""
+        return render({**self.observer.figures.lifetime(), **self._now()}, self.observer.genai)
+
+    def _now(self) -> dict[str, Any]:
+        return {
+            "policies": self.policies.status(),
+            "quota": self.quota.figures(),
+            "cache": self._cache.status(),
+            "underway": {
+                "calls": len(self._underway),
+                "streams": sum(call.prompt.stream for call in self._underway),
+            },
+        }
 
 
 @asynccontextmanager

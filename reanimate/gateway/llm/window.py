@@ -141,6 +141,7 @@ def figures_of(counts: Counts, rows: Rows, seconds: float) -> dict[str, Any]:
         for ending, count in by_ending.items():
             endings[ending] = endings.get(ending, 0) + count
     return {
+        "seconds": round(seconds, 3),
         "calls": {"asked": window.calls, **endings},
         **_part_json(window.total),
         "cost": window.cost,

@@ -29,7 +29,6 @@ class Flights:
 
     def __init__(self) -> None:
         self._flights: dict[bytes, _Flight] = {}
-        self._time = asyncio.get_running_loop().time
 
     def __len__(self) -> int:
         return len(self._flights)
