@@ -11,6 +11,7 @@ __all__ = ["KINDS", "UNKNOWN", "component_of", "is_component", "scope_of"]
 KINDS = ("vector", "llm", "tool", "database")
 UNKNOWN = "unknown"
 _KIND_OF_DEPENDENCY = {"llm_provider": "llm", "tool": "tool", "database": "database"}
+_LLM_LABELS = ("provider", "model", "route", "tenant", "tool", "quota", "meter", "signal", "rule")
 _PLACE_LABELS = ("target", "instance", "service", "job")
 _PORTS = {"http": 80, "https": 443}
 
@@ -39,8 +40,13 @@ def component_of(labels: Mapping[str, str], settings: Settings, addresses: Addre
 
 
 def scope_of(component: str, labels: Mapping[str, str]) -> dict[str, object]:
-    """Return what exactly an incident about `component` concerns: its vector target and a collection that is named."""
+    """Return what exactly an incident about `component` concerns.
+
+    Of a vector target its name and a collection that is named; of LLM calls whose, and where.
+    """
     kind, _, name = component.partition(":")
+    if kind == "llm":
+        return {label: labels[label] for label in _LLM_LABELS if labels.get(label)}
     scope: dict[str, object] = {"target": name} if kind == "vector" else {}
     if collection := labels.get("collection"):
         scope["collections"] = [collection]
@@ -51,6 +57,8 @@ def _known(settings: Settings, addresses: Addresses) -> Iterator[tuple[str, str]
     """Yield (component, URL) of everything configured. Targets come last: their name wins over a dependency's."""
     for dependency in settings.dependencies:
         yield f"{_KIND_OF_DEPENDENCY[dependency.kind]}:{dependency.name}", dependency.url
+    for provider in settings.llm.providers:
+        yield f"llm:{provider.name}", provider.url
     for target in settings.vector.serving:
         yield f"vector:{target.name}", target.url or addresses.vector.get(target.name, "")
 

@@ -13,7 +13,7 @@ from reanimate.switches.recovering import Round
 __all__ = ["show_change", "show_recovery", "show_status"]
 
 _LEVELS = {"normal": "green", "degraded": "yellow", "minimal": "red"}
-_STANDINGS = {"closed": "green", "half_open": "yellow", "open": "red"}
+_STANDINGS = {"closed": "green", "ramping": "yellow", "suspect": "yellow", "open": "red"}
 
 
 def _value(value: Any) -> str:

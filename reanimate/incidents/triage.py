@@ -8,7 +8,18 @@ from typing import Any
 from reanimate.incidents.faults import Fault
 from reanimate.incidents.severity import Impact, Users
 
-__all__ = ["RULES", "Claim", "Finding", "Rule", "TargetProbe", "claim_of", "impact_of", "triage", "users_of"]
+__all__ = [
+    "RULES",
+    "Claim",
+    "Finding",
+    "ProviderLook",
+    "Rule",
+    "TargetProbe",
+    "claim_of",
+    "impact_of",
+    "triage",
+    "users_of",
+]
 
 Evidence = dict[str, Any]
 
@@ -45,6 +56,23 @@ class TargetProbe:
     """Collection → what is wrong with its data; empty when all that was backed up is there."""
     judged: int = 0
     """How many collections could be held against a backup."""
+
+
+@dataclass(frozen=True)
+class ProviderLook:
+    """How the gateways see one LLM provider now."""
+
+    provider: str
+    well: bool
+    """None of its models that are asked is given up."""
+    detail: str
+    routes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Route that asks it → other providers that answer there."""
+
+    @property
+    def alone(self) -> list[str]:
+        """Routes for which nobody else answers."""
+        return [route for route, others in self.routes.items() if not others]
 
 
 @dataclass(frozen=True)
@@ -97,12 +125,10 @@ def claim_of(claim: Claim, rules: Sequence[Rule] = RULES) -> Finding:
     """Return what an alert claims by itself: its `fault` label, else the first rule that matches, else `unknown`."""
     said = claim.labels.get("fault", "")
     if said in set(Fault) - {Fault.UNKNOWN}:
-        return Finding(
-            Fault(said),
-            claim.component,
-            0.7,
-            ({"check": "alert label", "found": f"fault={said}", "alert": claim.fingerprint},),
-        )
+        found: Evidence = {"check": "alert label", "found": f"fault={said}", "alert": claim.fingerprint}
+        if threshold := claim.labels.get("threshold"):
+            found["threshold"] = threshold
+        return Finding(Fault(said), claim.component, 0.7, (found,))
     text = " ".join([*(claim.labels.get(name, "") for name in _SEARCHED), claim.annotations.get("summary", "")])
     for rule in rules:
         if re.search(rule.pattern, text, re.IGNORECASE):
@@ -165,7 +191,23 @@ def _settled(claimed: Finding, probes: Mapping[str, TargetProbe]) -> Finding:
     return claimed
 
 
-def triage(claims: Sequence[Claim], probes: Sequence[TargetProbe], rules: Sequence[Rule] = RULES) -> list[Finding]:
+def _settled_llm(claimed: Finding, looks: Mapping[str, ProviderLook]) -> Finding:
+    """Hold a claim that a provider is away against how the gateways see it."""
+    kind, _, name = claimed.component.partition(":")
+    seen = looks.get(name.partition("/")[0]) if kind == "llm" else None
+    if seen is None or claimed.fault is not Fault.LLM_API_UNAVAILABLE:
+        return claimed
+    look = {"check": "gateways", "found": seen.detail}
+    confidence = 0.5 if seen.well else 0.95
+    return replace(claimed, confidence=confidence, evidence=(*claimed.evidence, look))
+
+
+def triage(
+    claims: Sequence[Claim],
+    probes: Sequence[TargetProbe],
+    rules: Sequence[Rule] = RULES,
+    providers: Sequence[ProviderLook] = (),
+) -> list[Finding]:
     """Return the faults, surest first; `unknown` alone when nothing else is believed.
 
     A claim and a probe that agree on fault and component become one finding with both pieces of evidence.
@@ -175,7 +217,8 @@ def triage(claims: Sequence[Claim], probes: Sequence[TargetProbe], rules: Sequen
     said_down = {found.component for found in claimed if found.fault is Fault.VECTOR_DATABASE_DOWN}
     merged: dict[tuple[Fault, str], Finding] = {}
     seen = [found for probe in probes for found in _of_target(probe, f"vector:{probe.target}" in said_down)]
-    for found in [*(_settled(item, by_name) for item in claimed), *seen]:
+    looks = {look.provider: look for look in providers}
+    for found in [*(_settled_llm(_settled(item, by_name), looks) for item in claimed), *seen]:
         key = (found.fault, found.component)
         known = merged.get(key)
         merged[key] = (
@@ -222,10 +265,14 @@ def users_of(findings: Sequence[Finding], users: Users) -> Users:
     return Users.SINGLE if findings and all(map(_is_about_backups, findings)) else users
 
 
-def impact_of(finding: Finding, probes: Sequence[TargetProbe]) -> tuple[Impact, str]:
-    """Return how badly a fault hits the agent, and why: a healthy replica keeps the reads going."""
+def impact_of(
+    finding: Finding, probes: Sequence[TargetProbe], providers: Sequence[ProviderLook] = ()
+) -> tuple[Impact, str]:
+    """Return how badly a fault hits the agent, and why: who else answers keeps it going."""
     if _is_about_backups(finding):
         return Impact.SLIGHT, "nothing is out: this is about what could be had back"
+    if finding.component.startswith("llm:"):
+        return _llm_impact(finding, providers)
     impact = _IMPACT[finding.fault]
     if finding.fault not in (Fault.VECTOR_DATABASE_DOWN, Fault.KNOWLEDGE_BASE_DELETED):
         return impact, f"{finding.fault} by the table"
@@ -237,3 +284,33 @@ def impact_of(finding: Finding, probes: Sequence[TargetProbe]) -> tuple[Impact, 
     if healthy:
         return Impact.CORE, f"writes are out; reads can be served by {', '.join(healthy)}"
     return Impact.UNAVAILABLE, "no other vector target answers with its data"
+
+
+def _llm_impact(finding: Finding, providers: Sequence[ProviderLook]) -> tuple[Impact, str]:
+    """Return the same for a fault of LLM calls: a provider, a route, or all of them."""
+    name = finding.component.partition(":")[2].partition("/")[0]
+    seen = next((look for look in providers if look.provider == name), None)
+    if finding.fault is Fault.TOKEN_QUOTA_EXHAUSTED:
+        shares = [float(item["threshold"]) for item in finding.evidence if "threshold" in item]
+        if shares and max(shares) < 1:
+            return Impact.SLIGHT, f"{max(shares):.0%} of a quota is used: nothing is refused yet"
+        if seen is None:
+            return Impact.CORE, "whoever the quota is for is refused"
+    if finding.fault in (Fault.LLM_API_UNAVAILABLE, Fault.TOKEN_QUOTA_EXHAUSTED) and seen is not None:
+        if seen.well:
+            return Impact.SLIGHT, f"{name} is asked and answers now"
+        if not seen.alone and seen.routes:
+            others = ", ".join(sorted({other for found in seen.routes.values() for other in found}))
+            return Impact.PARTIAL, f"{name} is out, {others} answer instead"
+        return Impact.UNAVAILABLE, f"nobody else answers {', '.join(seen.alone) or 'what it is asked for'}"
+    if finding.fault is Fault.LLM_API_UNAVAILABLE and providers:
+        return _route_impact(name, providers)
+    return _IMPACT[finding.fault], f"{finding.fault} by the table"
+
+
+def _route_impact(name: str, providers: Sequence[ProviderLook]) -> tuple[Impact, str]:
+    """Return the same for a route, or for all: is anybody left who answers?"""
+    concerned = [look for look in providers if name in look.routes] or list(providers)
+    if well := [look.provider for look in concerned if look.well]:
+        return Impact.PARTIAL, f"{', '.join(well)} answer, and calls failed or were slow"
+    return Impact.UNAVAILABLE, f"no provider answers {name if name != '*' else 'any route'}"

@@ -5,6 +5,11 @@ from typing import Any
 from reanimate.runbooks.action import Action
 from reanimate.runbooks.actions.detection import AssessImpact, IdentifyFault, SetPriority
 from reanimate.runbooks.actions.evidence import GatherEvidence
+from reanimate.runbooks.actions.llm_attack import HumanReview, StopSubject
+from reanimate.runbooks.actions.llm_checks import CheckStatusPage, VerifyAnswers, WaitForProvider
+from reanimate.runbooks.actions.llm_quality import CompareAnswers, WaitForQuality
+from reanimate.runbooks.actions.llm_quota import AskForTopUp, WaitForQuota
+from reanimate.runbooks.actions.llm_traffic import CacheMode, ReturnProvider, SwitchProvider, UseCheaperModel
 from reanimate.runbooks.actions.people import CallPerson, NotifyPeople
 from reanimate.runbooks.actions.restoring import (
     RestoreCollections,
@@ -33,6 +38,19 @@ ACTIONS: dict[str, Action[Any]] = {
         SwitchAliases,
         VerifyCollections,
         ReturnReads,
+        CheckStatusPage,
+        SwitchProvider,
+        CacheMode,
+        UseCheaperModel,
+        WaitForProvider,
+        VerifyAnswers,
+        ReturnProvider,
+        AskForTopUp,
+        WaitForQuota,
+        CompareAnswers,
+        WaitForQuality,
+        StopSubject,
+        HumanReview,
         LiftHolds,
         AnalyseCause,
         UpdateDocuments,

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import pytest
 from policy_calls import a_call
 
+from reanimate.gateway.llm.degradation.quotas import used_by_scope
 from reanimate.gateway.llm.degradation.signals import Signals
 from reanimate.gateway.llm.modes import Level
 from reanimate.gateway.llm.policies import Policies
@@ -91,11 +92,11 @@ def test_turn__no_static_answer_to_give() -> None:
 def test_turn__quota_by_tenant() -> None:
     """A tenant that runs low gets cheaper models; the others keep theirs. A quota that is not known changes nothing."""
     day = Day()
-    day.quota = {"poor": 0.95, "rich": 0.2}
+    day.quota = {"tenant:poor": 0.95, "tenant:rich": 0.2}
     assert day.after(1).held == {("llm_tier", "tenant:poor", "cheaper")}
     day.quota = None
     assert day.after(600).held == {("llm_tier", "tenant:poor", "cheaper")}
-    day.quota = {"poor": 0.0, "rich": 0.2}
+    day.quota = {"tenant:poor": 0.0, "tenant:rich": 0.2}
     assert day.after(1).held == set()
 
 
@@ -154,3 +155,37 @@ def test_read__time_that_is_not_known() -> None:
     """Calls without a time (all cut short) are no proof of speed: the figure is missing."""
     slow = next(rule for rule in RULES if rule.signal == "p99_s")
     assert Signals(lambda _: Window({"chat": Counts(samples=50)}), {}, {}).read(slow, "chat", 60) is None
+
+
+def test_used_by_scope__the_tightest_of_each() -> None:
+    """A tenant's quota is about the tenant, a route's about the route, and one for all about all."""
+    settings = LlmSettings.model_validate(
+        SETTINGS.model_dump()
+        | {
+            "quotas": [
+                {"name": "each", "per_tenant": True, "tokens": 100},
+                {"name": "support", "tenant": "support", "tokens": 100, "money": 5.0},
+                {"name": "route", "model": "chat", "requests": 100},
+                {"name": "model", "model": "main/m", "requests": 100},
+                {"name": "all", "tokens": 100},
+            ]
+        }
+    )
+    accounts = [
+        {"quota": quota, "tenant": tenant, "pot": pot, "share_left": left}
+        for quota, tenant, pot, left in (
+            ("each", "a", "normal", 0.5),
+            ("each", "support", "normal", 0.9),
+            ("support", "", "normal", 0.2),
+            ("support", "", "normal", 0.4),
+            ("support", "", "reserve", 0.0),
+            ("route", "", "normal", 0.25),
+            ("model", "", "normal", 0.0),
+            ("all", "", "normal", 1.0),
+            ("forgotten", "", "normal", 0.0),
+        )
+    ]
+    used = used_by_scope(accounts, settings)
+    assert {scope: round(share, 2) for scope, share in used.items()} == {
+        "tenant:a": 0.5, "tenant:support": 0.8, "chat": 0.75, "*": 0.0,
+    }  # fmt: skip

@@ -12,6 +12,7 @@ import aiohttp
 from reanimate.config import Settings
 from reanimate.gateway.llm.cache.cache import LlmCache
 from reanimate.gateway.llm.catalogue import Catalogue
+from reanimate.gateway.llm.degradation.quotas import used_by_scope
 from reanimate.gateway.llm.delivery import Delivery
 from reanimate.gateway.llm.failover import Failover
 from reanimate.gateway.llm.handler import Handler
@@ -22,6 +23,7 @@ from reanimate.gateway.llm.policies import Policies
 from reanimate.gateway.llm.pools import Pools
 from reanimate.gateway.llm.probes import Prober
 from reanimate.gateway.llm.quota.quota import Quota
+from reanimate.gateway.llm.standings import standings
 from reanimate.gateway.llm.underway import Underway
 from reanimate.gateway.llm.wire.crossing import translate_answer
 from reanimate.gateway.request import Request
@@ -39,7 +41,13 @@ class LlmPlane:
         self._underway = underway
         self.quota = quota
         self.observer = Observer(llm)
-        self.policies = Policies(llm, underway, window=self.observer.figures.window, quota_used=lambda: None)
+        self._llm = llm
+        self.policies = Policies(
+            llm,
+            underway,
+            window=self.observer.figures.window,
+            quota_used=lambda: used_by_scope(quota.figures(), self._llm),
+        )
         self.switches = self.policies.switches
         self.health = Health(asyncio.get_running_loop().time)
         self.health.use(catalogue)
@@ -66,6 +74,7 @@ class LlmPlane:
     def use(self, settings: Settings) -> None:
         """Take over changed settings; calls underway end as they began."""
         catalogue = Catalogue(settings.llm)
+        self._llm = settings.llm
         self.health.use(catalogue)
         self._prober.use(catalogue)
         self.quota.configure(settings.llm)
@@ -89,6 +98,7 @@ class LlmPlane:
 
     def _now(self) -> dict[str, Any]:
         return {
+            "health": standings(self.health),
             "policies": self.policies.status(),
             "quota": self.quota.figures(),
             "cache": self._cache.status(),

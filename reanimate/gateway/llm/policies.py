@@ -26,7 +26,7 @@ class Policies:
         quota_used: Callable[[], dict[str, float] | None],
         processes: int = 1,
     ) -> None:
-        """`window` counts the calls of the last so many seconds; `quota_used` is the share that each tenant used."""
+        """`window` counts the calls of the last so many seconds; `quota_used` is the share that each scope used."""
         self.modes = Modes()
         self.gate = Gate(underway, wait_s=settings.queue_wait_s, waiting=settings.queue_max, processes=processes)
         self.switches = LlmSwitches(self.modes.obey, self.gate.obey)

@@ -14,6 +14,7 @@ from reanimate.incidents.faults import Fault
 from reanimate.incidents.severity import RTO, Impact, Severity, Users, severity_of
 from reanimate.incidents.triage import Claim, Finding, TargetProbe, impact_of, triage, users_of
 from reanimate.runbooks.action import Action, ActionContext, Evidence, NoParams
+from reanimate.runbooks.llm_look import look_at_providers
 from reanimate.runbooks.look import expected_manifests, look, names_of
 from reanimate.switches.gateways import gateway_figures
 
@@ -75,7 +76,9 @@ class IdentifyFault(Action[NoParams]):
         probes = await look(context.services)
         known = await findings_of(context.services, context.incident.id)
         by_hand = [finding for finding in known if finding.confidence >= 1.0]
-        seen = triage(await claims_of(context.services, context.incident.id), probes)
+        providers = await look_at_providers(context.services)
+        claims = await claims_of(context.services, context.incident.id)
+        seen = triage(claims, probes, providers=providers)
         said = {finding.fault for finding in by_hand}
         findings = by_hand + [f for f in seen if f.fault not in said and not (by_hand and f.fault is Fault.UNKNOWN)]
         lead = findings[0]
@@ -89,6 +92,7 @@ class IdentifyFault(Action[NoParams]):
         return {
             "faults": [{"fault": f.fault, "component": f.component, "confidence": f.confidence} for f in findings],
             "probes": [asdict(probe) for probe in probes],
+            "providers": [asdict(look) for look in providers],
         }
 
 
@@ -111,7 +115,8 @@ class AssessImpact(Action[NoParams]):
                 f"incident {context.incident.id} has no fault to assess", hint="identify_fault comes first"
             )
         probes = await look(context.services)
-        impacts = [impact_of(finding, probes) for finding in believed]
+        providers = await look_at_providers(context.services)
+        impacts = [impact_of(finding, probes, providers) for finding in believed]
         impact, why = min(impacts, key=lambda pair: list(Impact).index(pair[0]))
         users = users_of(believed, Users(context.services.settings.agent.users))
         figures = await gateway_figures(context.services, context.incident.fault_at or context.incident.opened_at)

@@ -6,13 +6,13 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from reanimate.db.tables import Incident
-from reanimate.errors import CheckFailed, Unreachable
+from reanimate.errors import CheckFailed
+from reanimate.runbooks import holding
 from reanimate.runbooks.action import Action, ActionContext, Evidence, NoParams, Outcome, Params, target_of
 from reanimate.runbooks.look import look_at
 from reanimate.switches import holds
 from reanimate.switches.document import Claim
 from reanimate.switches.gateways import gateway_figures
-from reanimate.switches.publish import Obeyed, wait_until_obeyed
 
 __all__ = ["HoldWrites", "LiftHolds", "MoveReadsAway", "ReturnReads"]
 
@@ -35,55 +35,6 @@ def _claims(context: ActionContext[Any], switch: str, value: int | str) -> list[
     return [Claim(switch, scope, value) for scope in _scopes(context.incident, context.params.per_collection)]
 
 
-async def _claim(context: ActionContext[Any], claims: list[Claim], reason: str) -> Obeyed:
-    """Place the claims and return what the gateways said.
-
-    Raises:
-        Unreachable: a gateway that was heard of lately does not obey; trying again may help.
-    """
-    async with context.services.sessions.begin() as session:
-        for claim in claims:
-            await holds.place(
-                session,
-                claim,
-                cause=context.incident.id,
-                incident_id=context.incident.id,
-                reason=reason,
-                actor=context.actor,
-                now=context.now(),
-            )
-    return await _obeyed(context)
-
-
-async def _obeyed(context: ActionContext[Any]) -> Obeyed:
-    obeyed = await wait_until_obeyed(context.services)
-    if obeyed.acked_ms or all("refused" in why or "ConnectError" in why for why in obeyed.silent.values()):
-        return obeyed
-    raise Unreachable(
-        f"switch document {obeyed.seq} was sent to the gateways, none obeys it: {obeyed.silent}",
-        hint="look at the gateway's log; it also asks for its switches every 2 s",
-    )
-
-
-def _said(obeyed: Obeyed) -> dict[str, Any]:
-    return {"seq": obeyed.seq, "obeyed_after_ms": obeyed.acked_ms, "not_reached": obeyed.silent}
-
-
-def _by(evidence: Evidence) -> str:
-    """Say which gateways obey, and which were not reached."""
-    obeys = [f"{name} obeys after {after:.0f} ms" for name, after in evidence["obeyed_after_ms"].items()]
-    return "; " + ", ".join(obeys + [f"{name} was not reached" for name in evidence["not_reached"]])
-
-
-async def _lift(context: ActionContext[Any], claims: list[Claim], reason: str) -> dict[str, Any]:
-    async with context.services.sessions.begin() as session:
-        for claim in claims:
-            await holds.lift(
-                session, claim, cause=context.incident.id, reason=reason, actor=context.actor, now=context.now()
-            )
-    return _said(await _obeyed(context))
-
-
 class MoveReadsAway(Action[Extent]):
     """Move the reads to a target that answers with its data."""
 
@@ -97,7 +48,7 @@ class MoveReadsAway(Action[Extent]):
         return f"move the reads of {', '.join(_scopes(incident, params.per_collection))} to a healthy target"
 
     def said(self, evidence: Evidence) -> str:
-        return f"reads no longer go to {', '.join(evidence['scopes'])}{_by(evidence)}"
+        return f"reads no longer go to {', '.join(evidence['scopes'])}{holding.by(evidence)}"
 
     async def check_before(self, context: ActionContext[Extent]) -> Outcome | None:
         others = [target.name for target in context.services.settings.vector.serving if target.name != context.target]
@@ -111,13 +62,13 @@ class MoveReadsAway(Action[Extent]):
 
     async def act(self, context: ActionContext[Extent]) -> dict[str, Any]:
         claims = _claims(context, "read_share", 0)
-        return {"scopes": [claim.scope for claim in claims]} | _said(
-            await _claim(context, claims, "reads are kept away while it is repaired")
+        return {"scopes": [claim.scope for claim in claims]} | holding.said(
+            await holding.claim(context, claims, "reads are kept away while it is repaired")
         )
 
     async def undo(self, context: ActionContext[Extent]) -> dict[str, Any] | None:
         claims = _claims(context, "read_share", 0)
-        return await _lift(context, claims, "containment undone")
+        return await holding.lift(context, claims, "containment undone")
 
 
 class HoldWrites(Action[Extent]):
@@ -133,7 +84,7 @@ class HoldWrites(Action[Extent]):
         return f"refuse writes to {', '.join(_scopes(incident, params.per_collection))} with 503 and Retry-After"
 
     def said(self, evidence: Evidence) -> str:
-        return f"writes to {', '.join(evidence['scopes'])} wait{_by(evidence)}"
+        return f"writes to {', '.join(evidence['scopes'])} wait{holding.by(evidence)}"
 
     async def check_before(self, context: ActionContext[Extent]) -> Outcome | None:
         if context.services.settings.vector.target(context.target).role != "primary":
@@ -146,13 +97,13 @@ class HoldWrites(Action[Extent]):
 
     async def act(self, context: ActionContext[Extent]) -> dict[str, Any]:
         claims = _claims(context, "writes", "hold")
-        return {"scopes": [claim.scope for claim in claims]} | _said(
-            await _claim(context, claims, "writes wait until the data is verified")
+        return {"scopes": [claim.scope for claim in claims]} | holding.said(
+            await holding.claim(context, claims, "writes wait until the data is verified")
         )
 
     async def undo(self, context: ActionContext[Extent]) -> dict[str, Any] | None:
         claims = _claims(context, "writes", "hold")
-        return await _lift(context, claims, "containment undone")
+        return await holding.lift(context, claims, "containment undone")
 
 
 class Shares(Params):
@@ -199,7 +150,7 @@ class ReturnReads(Action[Shares]):
     async def _one_step(self, context: ActionContext[Shares], share: int) -> dict[str, Any]:
         claims = _claims(context, "read_share", share)
         began = context.now()
-        obeyed = await _claim(context, claims, f"{share} % of the reads come back")
+        obeyed = await holding.claim(context, claims, f"{share} % of the reads come back")
         await asyncio.sleep(context.params.dwell_s)
         figures = await gateway_figures(context.services, began)
         counted = {
@@ -219,11 +170,11 @@ class ReturnReads(Action[Shares]):
             "requests": sum(int(count.get("requests", 0)) for count in counted.values()),
             "failures": failures,
             "probe": probe.detail,
-        } | _said(obeyed)
+        } | holding.said(obeyed)
 
     async def undo(self, context: ActionContext[Shares]) -> dict[str, Any] | None:
         claims = _claims(context, "read_share", 0)
-        return _said(await _claim(context, claims, "reads are kept away again"))
+        return holding.said(await holding.claim(context, claims, "reads are kept away again"))
 
 
 class LiftHolds(Action[NoParams]):
@@ -234,7 +185,7 @@ class LiftHolds(Action[NoParams]):
     undoes = "nothing: holding again is the work of containment"
 
     def said(self, evidence: Evidence) -> str:
-        return f"all holds of this incident are lifted{_by(evidence)}"
+        return f"all holds of this incident are lifted{holding.by(evidence)}"
 
     async def act(self, context: ActionContext[NoParams]) -> dict[str, Any]:
         async with context.services.sessions.begin() as session:
@@ -245,4 +196,4 @@ class LiftHolds(Action[NoParams]):
                 actor=context.actor,
                 now=context.now(),
             )
-        return _said(await _obeyed(context))
+        return holding.said(await holding.obeyed(context))

@@ -60,7 +60,7 @@ class Signals:
         quota_used: Mapping[str, float] | None,
         waiting: Mapping[str, int],
     ) -> None:
-        """`quota_used`: tenant → share used of its tightest quota; None when that is not known."""
+        """`quota_used`: scope → share used of its tightest quota; None when that is not known."""
         self._window = window
         self._quota_used = quota_used
         self._waiting = waiting
@@ -69,7 +69,7 @@ class Signals:
     def scopes(self, rule: RuleSettings) -> list[str]:
         """Return what a rule is judged for now."""
         if rule.signal == "quota_used":
-            return [f"tenant:{name}" for name in self._quota_used or ()]
+            return list(self._quota_used or ())
         if rule.per == "all":
             return ["*"]
         if rule.signal == "waiting":
@@ -81,7 +81,7 @@ class Signals:
         if rule.signal == "quota_used":
             if self._quota_used is None:
                 return None
-            used = self._quota_used.get(scope.removeprefix("tenant:"))
+            used = self._quota_used.get(scope)
             return Reading(0.0, 0) if used is None else Reading(used, rule.min_samples)
         if rule.signal == "waiting":
             return Reading(float(self._waiting.get(scope, 0)), rule.min_samples)
