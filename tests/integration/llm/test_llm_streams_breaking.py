@@ -1,0 +1,303 @@
+"""Streams that break off, read by the vendors' own clients: complete to the last character, or a clear error."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import anthropic
+import openai
+import pytest
+from stream_rig import Case, StreamRig, stream_rig_for
+
+from reanimate.demo.provider import Behaviour, answer_text
+
+BREAKS: dict[str, dict[str, Any]] = {
+    "rst": {"kind": "cut", "after": 5, "how": "rst"},
+    "fin": {"kind": "cut", "after": 5, "how": "fin"},
+    "clean end": {"kind": "cut", "after": 5, "how": "end"},
+    "stall": {"kind": "stall", "after": 5},
+    "malformed": {"kind": "malformed", "after": 5},
+    "error event": {"kind": "error_event", "after": 5},
+    "no finish": {"kind": "no_finish"},
+}
+TOOLS: Any = [
+    {
+        "type": "function",
+        "function": {"name": "look", "parameters": {"type": "object", "properties": {"city": {"type": "string"}}}},
+    }
+]
+CLAUDE_TOOLS: Any = [{"name": "look", "input_schema": TOOLS[0]["function"]["parameters"]}]
+SCHEMA = {
+    "type": "object", "properties": {"city": {"type": "string"}, "n": {"type": "integer"}},
+    "required": ["city", "n"], "additionalProperties": False,
+}  # fmt: skip
+FORMAT: Any = {"type": "json_schema", "json_schema": {"name": "city", "schema": SCHEMA}}
+
+
+@pytest.fixture(scope="module")
+async def rig(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[StreamRig]:
+    async with stream_rig_for(tmp_path_factory.mktemp("streams")) as running:
+        yield running
+
+
+@pytest.fixture(autouse=True)
+def _well(rig: StreamRig) -> None:
+    for provider in rig.providers.values():
+        provider.reset()
+
+
+@pytest.mark.parametrize("second", ["backup", "backup-prefill", "backup-a", "backup-a-prefill"])
+@pytest.mark.parametrize("broken", BREAKS)
+async def test_a_chat_that_breaks_off_is_completed_by_another_provider(
+    rig: StreamRig, broken: str, second: str
+) -> None:
+    case = rig.case("main", second)
+    case.breaks(**BREAKS[broken])
+    done = await rig.read_chat(case)
+    choice = done.choices[0]
+    assert (choice.message.content, choice.finish_reason) == (answer_text(case.prompt), "stop")
+    assert case.counts == (1, 1)
+    assert done.usage is not None
+    assert done.usage.completion_tokens >= 24
+    assert done.usage.total_tokens == done.usage.prompt_tokens + done.usage.completion_tokens
+    if "prefill" in second and broken != "no finish":
+        assert done.usage.completion_tokens == 24
+
+
+@pytest.mark.parametrize("second", ["backup-a", "backup-a-prefill", "backup", "backup-prefill"])
+@pytest.mark.parametrize("broken", BREAKS)
+async def test_a_message_that_breaks_off_is_completed_by_another_provider(
+    rig: StreamRig, broken: str, second: str
+) -> None:
+    case = rig.case("main-a", second)
+    case.breaks(**BREAKS[broken])
+    done = await rig.read_message(case)
+    assert [(block.type, block.text) for block in done.content] == [("text", answer_text(case.prompt))]
+    assert done.stop_reason == "end_turn"
+    assert case.counts == (1, 1)
+    assert done.usage.output_tokens >= 24
+    if "prefill" in second and broken != "no finish":
+        assert done.usage.output_tokens == 24
+
+
+@pytest.mark.parametrize("how", ["end", "fin", "rst", "stall"])
+@pytest.mark.parametrize("wire", ["chat", "messages"])
+async def test_an_answer_that_only_lacks_its_end_mark_gets_it_at_once(rig: StreamRig, wire: str, how: str) -> None:
+    case = rig.case("main" if wire == "chat" else "main-a", "backup" if wire == "chat" else "backup-a")
+    case.breaks("no_end", how=how)
+    async with asyncio.timeout(2):
+        if wire == "chat":
+            done = await rig.read_chat(case)
+            assert done.choices[0].message.content == answer_text(case.prompt)
+        else:
+            message = await rig.read_message(case)
+            assert message.content[0].text == answer_text(case.prompt)
+    assert case.counts == (1, 0)
+
+
+async def _raw(
+    rig: StreamRig, case: Case, path: str = "/v1/chat/completions", **fields: Any
+) -> tuple[dict[str, str], str]:
+    """Return head and body of a stream as they come over the wire."""
+    said = {"model": case.route, "stream": True, "messages": [{"role": "user", "content": case.prompt}], **fields}
+    async with rig.gateway.http.post(rig.gateway.url + path, json=said) as answer:
+        return {name.lower(): value for name, value in answer.headers.items()}, await answer.text()
+
+
+async def _listen(rig: StreamRig, case: Case, heard: list[str]) -> None:
+    """Put each piece of a chat's text into `heard`."""
+    said: Any = [{"role": "user", "content": case.prompt}]
+    async for chunk in await rig.chat.chat.completions.create(model=case.route, messages=said, stream=True):
+        heard.append(chunk.choices[0].delta.content or "")
+
+
+def _chunks(body: str) -> list[dict[str, Any]]:
+    return [json.loads(line[6:]) for line in body.splitlines() if line.startswith("data: {")]
+
+
+async def test_a_chat_goes_on_with_one_id_one_model_one_finish_and_says_by_whom(rig: StreamRig) -> None:
+    case = rig.case()
+    case.breaks("cut", after=7)
+    head, body = await _raw(rig, case)
+    chunks = _chunks(body)
+    assert len({(chunk["id"], chunk["model"], chunk["created"]) for chunk in chunks}) == 1
+    assert [chunk["choices"][0]["finish_reason"] for chunk in chunks if chunk["choices"][0]["finish_reason"]] == [
+        "stop"
+    ]
+    assert all(chunk.get("usage") is None for chunk in chunks)  # nobody asked for it
+    assert body.count("data: [DONE]\n\n") == 1
+    assert body.endswith("data: [DONE]\n\n")
+    assert body.count(f": reanimate continued by backup/{case.model}\n\n") == 1
+    assert head["x-reanimate-target"] == f"main/{case.model}"
+    assert head["content-type"].startswith("text/event-stream")
+
+
+async def test_a_message_goes_on_with_one_start_one_stop_and_its_blocks_in_order(rig: StreamRig) -> None:
+    case = rig.case("main-a", "backup-a")
+    case.breaks("cut", after=7)
+    _, body = await _raw(rig, case, "/v1/messages", max_tokens=1000)
+    kinds = [chunk["type"] for chunk in _chunks(body) if chunk["type"] not in ("ping", "content_block_delta")]
+    assert kinds == ["message_start", "content_block_start", "content_block_stop", "message_delta", "message_stop"]
+    assert all(chunk["index"] == 0 for chunk in _chunks(body) if "index" in chunk)
+
+
+async def test_usage_nobody_asked_for_is_asked_for_and_not_shown(rig: StreamRig) -> None:
+    case = rig.case()
+    _, body = await _raw(rig, case)
+    assert '"usage":{' not in body
+    assert case.asked("main")[0].body["stream_options"] == {"include_usage": True}
+
+
+async def test_both_vendors_blocking_clients_read_a_continued_stream(rig: StreamRig) -> None:
+    case, other = rig.case(), rig.case("main-a", "backup-a")
+    case.breaks("cut", after=5)
+    other.breaks("cut", after=5)
+
+    def read() -> tuple[str, str]:
+        said: Any = [{"role": "user", "content": case.prompt}]
+        with openai.OpenAI(base_url=rig.gateway.openai_url, api_key="k", max_retries=0) as client:
+            chunks = client.chat.completions.create(model=case.route, messages=said, stream=True)
+            text = "".join(chunk.choices[0].delta.content or "" for chunk in chunks)
+        said = [{"role": "user", "content": other.prompt}]
+        with (
+            anthropic.Anthropic(base_url=rig.gateway.url, api_key="k", max_retries=0) as claude,
+            claude.messages.stream(model=other.route, messages=said, max_tokens=1000) as stream,
+        ):
+            return text, "".join(stream.text_stream)
+
+    assert await asyncio.to_thread(read) == (answer_text(case.prompt), answer_text(other.prompt))
+
+
+@pytest.mark.parametrize("after", [1, 2, 3, 9, 15, 23, 24])
+async def test_it_is_joined_wherever_it_breaks(rig: StreamRig, after: int) -> None:
+    case = rig.case()
+    case.breaks("cut", after=after)
+    assert (await rig.read_chat(case)).choices[0].message.content == answer_text(case.prompt)
+
+
+@pytest.mark.parametrize("how", ["direct", "trimmed", "overlap", "chatty", "other", "refuse"])
+async def test_a_model_that_does_not_go_on_as_asked_is_never_shown(rig: StreamRig, how: Any) -> None:
+    """Nothing but an error is right: what it says cannot be shown to fit."""
+    case = rig.case(prompt=" [[tokens=40]]")
+    case.breaks("cut", after=20)
+    rig.providers["backup"].behaviour = Behaviour(token_ms=0.5, continues=how)
+    heard: list[str] = []
+    with pytest.raises(openai.APIError, match="broke off"):
+        await _listen(rig, case, heard)
+    assert heard
+    assert answer_text(case.prompt).startswith("".join(heard))
+
+
+async def test_a_model_that_begins_anew_is_cut_to_fit(rig: StreamRig) -> None:
+    case, other = rig.case(), rig.case("main", "backup-prefill")
+    case.breaks("cut", after=5)
+    other.breaks("cut", after=5)
+    rig.providers["backup"].behaviour = Behaviour(token_ms=0.5, continues="restart", prefill="restart")
+    assert (await rig.read_chat(case)).choices[0].message.content == answer_text(case.prompt)
+    assert (await rig.read_chat(other)).choices[0].message.content == answer_text(other.prompt)
+
+
+async def test_each_break_is_gone_on_with_again(rig: StreamRig) -> None:
+    """Main, backup, and main again: the second part broke off too, and nobody else is left."""
+    case = rig.case(prompt=" [[tokens=60]]")
+    case.breaks("cut", after=20, times=1)
+    case.breaks("cut", where="backup", after=30, times=1)
+    done = await rig.read_chat(case)
+    assert done.choices[0].message.content == answer_text(case.prompt)
+    assert case.counts == (2, 1)
+
+
+@pytest.mark.parametrize("schema", [True, False])
+@pytest.mark.parametrize("second", ["backup", "backup-prefill"])
+async def test_structured_output_is_gone_on_with_to_a_well_formed_end(
+    rig: StreamRig, second: str, schema: bool
+) -> None:
+    case, whole = rig.case("main", second), rig.case("main", second)
+    whole.prompt = case.prompt
+    wish: Any = FORMAT if schema else {"type": "json_object"}
+    expected = (await rig.read_chat(whole, response_format=wish)).choices[0].message.content
+    case.breaks("cut", after=2)
+    done = await rig.read_chat(case, response_format=wish)
+    assert done.choices[0].message.content == expected
+    json.loads(expected)
+
+
+async def test_structured_output_that_would_not_be_well_formed_gets_no_end(rig: StreamRig) -> None:
+    case = rig.case()
+    case.breaks("cut", after=2)
+    rig.providers["backup"].behaviour = Behaviour(token_ms=0.5, voice="another")
+    with pytest.raises(openai.APIError, match=r"JSON document|broke off"):
+        await rig.read_chat(case, response_format=FORMAT)
+
+
+@pytest.mark.parametrize("after", [1, 3, 6])
+async def test_tool_calls_are_never_completed_by_another_model(rig: StreamRig, after: int) -> None:
+    case, other = rig.case(prompt=" [[tools=2]]"), rig.case("main-a", "backup-a", prompt=" [[tools=2]]")
+    case.breaks("cut", after=after)
+    other.breaks("cut", after=after)
+    with pytest.raises(openai.APIError, match="tool call"):
+        await rig.read_chat(case, tools=TOOLS)
+    with pytest.raises(anthropic.APIError, match="tool call"):
+        await rig.read_message(other, tools=CLAUDE_TOOLS)
+    assert case.counts == other.counts == (1, 0)
+
+
+@pytest.mark.parametrize(
+    ("fields", "why"),
+    [({"n": 2}, "more than one choice"), ({"logprobs": True}, None)],
+)
+async def test_what_cannot_be_gone_on_with_ends_as_an_error(rig: StreamRig, fields: Any, why: str | None) -> None:
+    case = rig.case()
+    case.breaks("cut", after=5)
+    if why is None:
+        assert (await rig.read_chat(case, **fields)).choices[0].message.content == answer_text(case.prompt)
+        return
+    with pytest.raises(openai.APIError, match=why):
+        await rig.read_chat(case, **fields)
+    assert case.counts == (1, 0)
+
+
+async def test_every_attempt_is_told_in_the_error(rig: StreamRig) -> None:
+    case = rig.case()
+    case.breaks("cut", after=5)
+    case.breaks("status", where="backup", error="server_error")
+    with pytest.raises(openai.APIError) as told:
+        await rig.read_chat(case)
+    attempts = told.value.body["reanimate"]["attempts"]  # type: ignore[index,call-overload]
+    assert [(attempt["target"], attempt["purpose"]) for attempt in attempts][:2] == [
+        (f"main/{case.model}", "first"),
+        (f"backup/{case.model}", "continuation"),
+    ]
+    assert told.value.code == "broken_off"
+
+
+async def test_a_limit_of_the_caller_holds_for_both_parts_together(rig: StreamRig) -> None:
+    case = rig.case("main", "backup-prefill")
+    case.breaks("cut", after=5)
+    done = await rig.read_chat(case, max_tokens=12)
+    assert done.choices[0].finish_reason == "length"
+    assert case.asked("backup")[0].body["max_tokens"] == 7
+    assert answer_text(case.prompt).startswith(done.choices[0].message.content)
+
+
+async def test_a_route_may_forbid_it(tmp_path: Path) -> None:
+    async with stream_rig_for(tmp_path, continue_streams=False) as rig:
+        case, other = rig.case(), rig.case("main-a", "backup-a")
+        case.breaks("cut", after=5)
+        other.breaks("cut", after=5)
+        with pytest.raises(openai.APIError, match="does not allow it"):
+            await rig.read_chat(case)
+        with pytest.raises(anthropic.APIError, match="does not allow it"):
+            await rig.read_message(other)
+        assert case.counts == other.counts == (1, 0)
+
+
+async def test_what_both_parts_used_is_summed(rig: StreamRig) -> None:
+    case = rig.case("main-a", "backup-a-prefill")
+    case.breaks("cut", after=9)
+    done = await rig.read_message(case)
+    (asked,) = case.asked("backup")
+    first, second = len(case.prompt) // 4, sum(len(item["content"]) for item in asked.body["messages"]) // 4
+    assert (done.usage.input_tokens, done.usage.output_tokens) == (first + second, 24)
