@@ -25,7 +25,8 @@ _KINDS = {
 }
 """The gateway's providers: where they are, what they speak, and whether they go on after a prefill."""
 _PAIRS = [(first, second) for first in ("main", "main-a") for second in _KINDS if second.startswith("backup")]
-_EACH = 14
+_EACH = {("main", "backup"): 60, ("main-a", "backup-a"): 30}
+_USUALLY = 14
 IDLE_S = 0.3
 
 
@@ -95,7 +96,7 @@ async def stream_rig_for(home: Path, **route: Any) -> AsyncIterator[StreamRig]:
     async with Provider("main", behaviour=behaviour) as main, Provider("backup", behaviour=behaviour) as backup:
         urls = {"main": main.url, "backup": backup.url}
         numbers = count()
-        pairs = {pair: [next(numbers) for _ in range(_EACH)] for pair in _PAIRS}
+        pairs = {pair: [next(numbers) for _ in range(_EACH.get(pair, _USUALLY))] for pair in _PAIRS}
         names = [f"m{number}" for taken in pairs.values() for number in taken]
         parts = [
             provider_toml(name, urls[where], wire, [{"name": model, "prefill": prefill} for model in names])

@@ -158,6 +158,8 @@ def _continued(ask: Ask, tokens: list[str], how: Continues) -> list[str]:
             return [ask.prefix[-9:], *rest]
         case "chatty":
             return ["Sure,", " here", " is", " the", " rest:", "\n\n", *rest]
+        case "wordy":
+            return [ask.last_words, " and", " so", " on", " in", " words", " of", " its", " own."]
         case "other":
             return ["Something", " else", " entirely,", " at", " some", " length,", " and", " no", " continuation."]
     return _pieces(REFUSAL)

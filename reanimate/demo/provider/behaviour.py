@@ -10,7 +10,7 @@ from reanimate.errors import InputInvalid
 __all__ = ["Behaviour", "Continues", "Prefill"]
 
 Prefill = Literal["continue", "restart", "refuse"]
-Continues = Literal["words", "direct", "trimmed", "restart", "overlap", "chatty", "other", "refuse"]
+Continues = Literal["words", "direct", "trimmed", "restart", "overlap", "chatty", "wordy", "other", "refuse"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +32,8 @@ class Behaviour:
     called `text` holds the text so far; without one it is the last message of the assistant's."""
     continues: Continues = "words"
     """How: it repeats the words in `<last_words>` first, if there are any; it goes on directly, or without the space
-    that belongs there; it begins anew; it repeats nine characters; it says that it goes on; it says something else, or
-    that it cannot."""
+    that belongs there; it begins anew; it repeats nine characters; it says that it goes on; it repeats the words and
+    goes on with some of its own; it says something else, or that it cannot."""
     models: tuple[str, ...] = ()
     """The models it has; empty: every model that is asked for."""
     keys: tuple[str, ...] = ()

