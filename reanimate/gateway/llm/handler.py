@@ -10,8 +10,9 @@ from reanimate.gateway.llm.cache.cache import LlmCache
 from reanimate.gateway.llm.cache.hit import Hit
 from reanimate.gateway.llm.call import Call, Ending
 from reanimate.gateway.llm.catalogue import Catalogue
+from reanimate.gateway.llm.counting import estimated_count
 from reanimate.gateway.llm.delivery import Delivery
-from reanimate.gateway.llm.endpoints import ENDPOINTS, Endpoint
+from reanimate.gateway.llm.endpoints import ENDPOINTS, Endpoint, Shape
 from reanimate.gateway.llm.failover import Failover
 from reanimate.gateway.llm.failures import Rejected
 from reanimate.gateway.llm.gate import Gate
@@ -206,6 +207,13 @@ class Handler:
         call.ending = Ending.DEGRADED if call.degraded else Ending.ANSWERED
         await hit.send(call, marks(call, hit.target))
 
+    async def _estimate(self, call: Call) -> None:
+        """Answer how many tokens there are without who could count them."""
+        body = estimated_count(call)
+        call.ending = Ending.DEGRADED
+        head = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+        await _tell(call.request, 200, [*head, *marks(call)], body)
+
     async def _refuse(self, call: Call, rejected: Rejected) -> None:
         """Tell the caller of an error, unless something is kept for when nobody answers."""
         call.error = rejected
@@ -214,6 +222,9 @@ class Handler:
             hit = await self._cache.last_resort(call, rejected)
             if hit is not None:
                 await self._serve(call, hit)
+                return
+            if call.prompt.endpoint.shape is Shape.COUNT_TOKENS:
+                await self._estimate(call)
                 return
         call.ending = Ending.REJECTED if rejected.status < 500 else Ending.FAILED
         endpoint = call.prompt.endpoint

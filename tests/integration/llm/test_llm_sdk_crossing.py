@@ -1,0 +1,239 @@
+"""Each vendor's client, answered by the other vendor's wire: the same conversation, or a refusal that says why."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import anthropic
+import openai
+import pytest
+from pydantic import BaseModel, ConfigDict
+from sdk_rig import PNG, SdkRig, said, sdk_rig
+
+from reanimate.demo.provider import Behaviour, Fault, answer_text
+
+PROMPT = "how is the replica?"
+TEXT = answer_text(PROMPT)
+SCHEMA = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
+OPENAI_TOOLS: Any = [
+    {"type": "function", "function": {"name": name, "parameters": SCHEMA}} for name in ("look", "find")
+]
+ANTHROPIC_TOOLS: Any = [{"name": name, "input_schema": SCHEMA} for name in ("look", "find")]
+
+
+class City(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    city: str
+    n: int
+
+
+@pytest.fixture(scope="module")
+async def everything(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[SdkRig]:
+    async with sdk_rig(tmp_path_factory.mktemp("sdk-crossing")) as rig:
+        yield rig
+
+
+@pytest.fixture
+def rig(everything: SdkRig) -> SdkRig:
+    everything.heal()
+    return everything
+
+
+async def test_openai_to_claude__whole_and_streamed(rig: SdkRig) -> None:
+    ask: dict[str, Any] = {
+        "model": "to-claude",
+        "messages": [{"role": "system", "content": "Be brief."}, *said(PROMPT)],
+    }
+    for answer in await rig.both_openai(lambda c: c.chat.completions.create(**ask)):
+        assert (answer.choices[0].message.content, answer.choices[0].finish_reason) == (TEXT, "stop")
+        assert (answer.object, answer.model, answer.usage.completion_tokens) == ("chat.completion", "large", 24)
+    options = {"include_usage": True}
+    for chunks in await rig.streams_openai(
+        lambda c: c.chat.completions.create(**ask, stream=True, stream_options=options)
+    ):
+        assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices) == TEXT
+        assert chunks[-1].usage.completion_tokens == 24
+    async with rig.openai.chat.completions.stream(**ask) as stream:
+        assert (await stream.get_final_completion()).choices[0].message.content == TEXT
+    body = json.loads(rig.claude.calls[0].raw)
+    assert (body["system"], body["model"], body["max_tokens"]) == ("Be brief.", "large", 4000)
+    assert all(call.path == "/v1/messages" and call.key == "key-of-claude" for call in rig.claude.calls)
+
+
+async def test_claude_to_openai__whole_and_streamed(rig: SdkRig) -> None:
+    ask: dict[str, Any] = {"model": "to-gpt", "max_tokens": 500, "system": "Be brief.", "messages": said(PROMPT)}
+    for answer in await rig.both_anthropic(lambda c: c.messages.create(**ask)):
+        assert (answer.content[0].text, answer.stop_reason, answer.model) == (TEXT, "end_turn", "large")
+        assert answer.usage.output_tokens == 24
+    for events in await rig.streams_anthropic(lambda c: c.messages.create(**ask, stream=True)):
+        assert [event.type for event in events][:2] == ["message_start", "content_block_start"]
+        assert events[-1].type == "message_stop"
+    async with rig.anthropic.messages.stream(**ask) as stream:
+        final = await stream.get_final_message()
+    assert (final.content[0].type, final.stop_reason, final.usage.output_tokens) == ("text", "end_turn", 24)
+    assert all(call.path == "/v1/chat/completions" and call.key == "key-of-gpt" for call in rig.gpt.calls)
+
+
+async def test_openai_to_claude__a_conversation_with_tools(rig: SdkRig) -> None:
+    """Parallel calls, whole and streamed, and their results on the way back."""
+    ask: dict[str, Any] = {"model": "to-claude", "messages": said(f"{PROMPT} [[tools=2]]"), "tools": OPENAI_TOOLS}
+    for answer in await rig.both_openai(lambda c: c.chat.completions.create(**ask)):
+        calls = answer.choices[0].message.tool_calls
+        assert [call.function.name for call in calls] == ["look", "find"]
+        assert answer.choices[0].finish_reason == "tool_calls"
+    async with rig.openai.chat.completions.stream(**ask) as stream:
+        streamed = (await stream.get_final_completion()).choices[0].message.tool_calls
+    assert streamed
+    assert [json.loads(call.function.arguments) for call in streamed] == [
+        json.loads(call.function.arguments) for call in calls
+    ]
+    results: Any = [{"role": "tool", "tool_call_id": call.id, "content": "fine"} for call in calls]
+    follow: Any = [*ask["messages"], answer.choices[0].message, *results]
+    ended = await rig.openai.chat.completions.create(model="to-claude", messages=follow, tools=OPENAI_TOOLS)
+    assert ended.choices[0].finish_reason == "stop"
+
+
+async def test_claude_to_openai__a_conversation_with_tools(rig: SdkRig) -> None:
+    ask: dict[str, Any] = {
+        "model": "to-gpt", "max_tokens": 500, "messages": said(f"{PROMPT} [[tools=2]]"), "tools": ANTHROPIC_TOOLS,
+    }  # fmt: skip
+    for answer in await rig.both_anthropic(lambda c: c.messages.create(**ask)):
+        calls = [block for block in answer.content if block.type == "tool_use"]
+        assert [call.name for call in calls] == ["look", "find"]
+        assert answer.stop_reason == "tool_use"
+    async with rig.anthropic.messages.stream(**ask) as stream:
+        streamed = [block for block in (await stream.get_final_message()).content if block.type == "tool_use"]
+    assert [call.input for call in streamed] == [call.input for call in calls]
+    results: Any = [{"type": "tool_result", "tool_use_id": call.id, "content": "fine"} for call in calls]
+    follow = [*ask["messages"], {"role": "assistant", "content": answer.content}, {"role": "user", "content": results}]
+    ended = await rig.anthropic.messages.create(**{**ask, "messages": follow})
+    assert ended.stop_reason == "end_turn"
+
+
+async def test_both_ways__structured_output(rig: SdkRig) -> None:
+    ask: dict[str, Any] = {"model": "to-claude", "messages": said(PROMPT), "response_format": City}
+    for answer in await rig.both_openai(lambda c: c.chat.completions.parse(**ask)):
+        assert isinstance(answer.choices[0].message.parsed, City)
+    back: dict[str, Any] = {"model": "to-gpt", "max_tokens": 500, "messages": said(PROMPT), "output_format": City}
+    for message in await rig.both_anthropic(lambda c: c.messages.parse(**back)):
+        assert isinstance(message.parsed_output, City)
+
+
+async def test_both_ways__images(rig: SdkRig) -> None:
+    url = {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{PNG}"}}
+    await rig.openai.chat.completions.create(model="to-claude", messages=[{"role": "user", "content": [url]}])  # type: ignore[list-item,misc]
+    block = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": PNG}}
+    ask: Any = {"model": "to-gpt", "max_tokens": 500, "messages": [{"role": "user", "content": [block]}]}
+    await rig.anthropic.messages.create(**ask)
+    assert json.loads(rig.claude.calls[0].raw)["messages"][0]["content"] == [block]
+    assert json.loads(rig.gpt.calls[0].raw)["messages"][0]["content"] == [url]
+
+
+async def test_both_ways__limits_end_the_answer_in_the_callers_words(rig: SdkRig) -> None:
+    cut = await rig.openai.chat.completions.create(model="to-claude", messages=said(PROMPT), max_completion_tokens=3)
+    assert cut.choices[0].finish_reason == "length"
+    message = await rig.anthropic.messages.create(model="to-gpt", messages=said(PROMPT), max_tokens=3)
+    assert message.stop_reason == "max_tokens"
+
+
+@pytest.mark.parametrize(
+    ("asked", "named"),
+    [
+        ({"logprobs": True}, "logprobs cannot be carried to the Anthropic wire"),
+        ({"n": 2}, "n above 1 cannot be carried"),
+        ({"seed": 7}, "seed cannot be carried"),
+        ({"extra_body": {"a_new_field": 1}}, "a_new_field cannot be carried"),
+    ],
+)
+async def test_openai_to_claude__what_cannot_be_carried_is_refused_by_name(
+    rig: SdkRig, asked: dict[str, Any], named: str
+) -> None:
+    """Nobody is asked a question that is not the caller's."""
+    with pytest.raises(openai.APIStatusError, match=named):
+        await rig.openai.chat.completions.create(model="to-claude", messages=said(PROMPT), **asked)
+    assert rig.claude.total == 0
+
+
+async def test_claude_to_openai__what_cannot_be_carried_is_refused_by_name(rig: SdkRig) -> None:
+    thinking: Any = {"type": "enabled", "budget_tokens": 2000}
+    ask: dict[str, Any] = {"model": "to-gpt", "max_tokens": 4000, "messages": said(PROMPT)}
+    with pytest.raises(anthropic.APIStatusError, match="thinking cannot be carried to the OpenAI wire"):
+        await rig.anthropic.messages.create(**ask, thinking=thinking)
+    assert rig.gpt.total == 0
+
+
+async def test_openai__falls_back_to_claude(rig: SdkRig) -> None:
+    """Whole and streamed, the caller cannot tell by the answer, but by its headers."""
+    rig.gpt.fail(Fault("status", error="overloaded"))
+    ask: dict[str, Any] = {"model": "both", "messages": said(PROMPT)}
+    raw = await rig.openai.chat.completions.with_raw_response.create(**ask)
+    assert raw.headers["x-reanimate-target"] == "claude/large"
+    assert raw.headers["x-reanimate-degraded"].startswith("gpt2/large")
+    assert raw.parse().choices[0].message.content == TEXT
+    for chunks in await rig.streams_openai(lambda c: c.chat.completions.create(**ask, stream=True)):
+        assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks) == TEXT
+    assert rig.claude.total == 3
+
+
+async def test_claude__falls_back_to_openai(rig: SdkRig) -> None:
+    rig.claude.fail(Fault("status", error="overloaded"))
+    ask: dict[str, Any] = {"model": "back", "max_tokens": 500, "messages": said(PROMPT)}
+    for answer in await rig.both_anthropic(lambda c: c.messages.create(**ask)):
+        assert answer.content[0].text == TEXT
+    async with rig.anthropic.messages.stream(**ask) as stream:
+        assert await stream.get_final_text() == TEXT
+    assert rig.gpt.total == 3
+
+
+async def test_a_call_that_cannot_cross__gets_the_first_providers_reason(rig: SdkRig) -> None:
+    """And the other one is not asked something else."""
+    rig.gpt.fail(Fault("status", error="overloaded"))
+    with pytest.raises(openai.APIStatusError) as caught:
+        await rig.openai.chat.completions.create(model="both", messages=said(PROMPT), seed=7)
+    assert "seed cannot be carried to the Anthropic wire" in str(caught.value)
+    assert rig.claude.total == 0
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda rig: rig.openai.chat.completions.create(model="claude4", messages=said(PROMPT)),
+        lambda rig: rig.anthropic.messages.create(model="gpt4", max_tokens=9, messages=said(PROMPT)),
+    ],
+)
+async def test_errors__of_the_other_wire_raise_the_callers_own(rig: SdkRig, ask: Any) -> None:
+    """A rate limit is one on both wires, with the time to wait."""
+    fault = Fault("status", error="rate_limit", headers={"retry-after": "7"})
+    rig.gpt.fail(fault)
+    rig.claude.fail(fault)
+    with pytest.raises((openai.RateLimitError, anthropic.RateLimitError)) as caught:
+        await ask(rig)
+    assert 1 <= int(caught.value.response.headers["retry-after"]) <= 7
+
+
+async def test_stream__a_broken_one_is_raised_by_the_callers_client(rig: SdkRig) -> None:
+    """In the arguments of a tool; the other wire's break is told in the caller's own way."""
+    for provider in (rig.gpt, rig.claude):
+        provider.behaviour = Behaviour(token_ms=2)
+        provider.fail(Fault("cut", after=4, how="fin"))
+    ask: dict[str, Any] = {"messages": said(f"{PROMPT} [[tools=2]]"), "stream": True}
+    with pytest.raises(openai.APIError) as caught:
+        await rig.streams_openai(lambda c: c.chat.completions.create(model="claude3", tools=OPENAI_TOOLS, **ask))
+    assert not isinstance(caught.value, openai.APIConnectionError)
+    with pytest.raises(anthropic.APIStatusError):
+        await rig.streams_anthropic(
+            lambda c: c.messages.create(model="gpt3", max_tokens=500, tools=ANTHROPIC_TOOLS, **ask)
+        )
+
+
+async def test_count_tokens__without_anthropic_it_is_an_estimate_and_says_so(rig: SdkRig) -> None:
+    raw = await rig.anthropic.messages.with_raw_response.count_tokens(model="to-gpt", messages=said("word " * 400))
+    assert 300 < (await raw.parse()).input_tokens < 800
+    assert "estimate" in raw.headers["x-reanimate-degraded"]
+    assert rig.gpt.total == 0
+
+
+async def test_embeddings__have_no_place_at_anthropic(rig: SdkRig) -> None:
+    with pytest.raises(openai.APIStatusError, match="embeddings"):
+        await asyncio.to_thread(lambda: rig.openai_sync.embeddings.create(model="to-claude", input="a"))
