@@ -63,7 +63,7 @@ _SAYS_TOO_LONG = _any(
     "context (?:length|window|size) (?:of|is|exceeded)",
     "input (?:is|length is|tokens exceed) too (?:long|large)",
     "too many (?:input )?tokens",
-    "longer than the (?:model's|maximum) (?:context|input)",
+    "longer than the (?:model's|maximum) (?:context|input|model length)",
     "input token count .* exceeds",
 )
 _POLICY = _any("content_policy", "content_filter", "responsibleaipolicy", "moderation", "safety", "invalid_prompt")

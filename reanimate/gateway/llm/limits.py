@@ -49,12 +49,12 @@ class Limits:
         self._calls[self._second % _SECONDS] += 1
         self._tokens_used[self._second % _SECONDS] += tokens
 
-    def end(self, reserved: int, used: int | None, now: float) -> None:
-        """Take note of its end; `used` corrects what was reserved."""
+    def end(self, reserved: int, used: int | None, began: float, now: float) -> None:
+        """Take note that a call that began then has ended; `used` corrects what was reserved for it."""
         self.underway -= 1
-        if used is not None and used != reserved:
-            self._turn(int(now))
-            at = self._second % _SECONDS
+        self._turn(int(now))
+        if used is not None and self._second - int(began) < _SECONDS:
+            at = int(began) % _SECONDS
             self._tokens_used[at] = max(self._tokens_used[at] + used - reserved, 0)
 
     def _turn(self, second: int) -> None:

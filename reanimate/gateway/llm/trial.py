@@ -50,8 +50,9 @@ class Trial:
         now = self.attempt.ended = self._health.time()
         if self.on_end is not None:
             self.on_end(self)
-        if self.line.state.limits is not None:
-            self.line.state.limits.end(self.tokens, usage.input_tokens + usage.output_tokens if usage else None, now)
+        if (limits := self.line.state.limits) is not None:
+            used = usage.input_tokens + usage.output_tokens if usage is not None else None
+            limits.end(self.tokens, used, self.attempt.began, now)
 
     def lose(self, input_tokens: int) -> None:
         """Another one was faster: what this one cost is counted as far as it is known."""

@@ -1,16 +1,10 @@
-"""Telling the watch at once that a target failed: sent aside, never in the way of a request, dropped if it fails."""
+"""Telling the watch at once that a vector target failed."""
 
-import asyncio
-from collections.abc import Callable
-
-import aiohttp
-
+from reanimate.gateway.observations import Sender
 from reanimate.gateway.vector.breaker import Trouble
 
 __all__ = ["Observations"]
 
-_TIMEOUT_S = 0.3
-_PER_SECOND = 5
 _KINDS = {
     Trouble.REFUSED: "refused",
     Trouble.RESET: "refused",
@@ -21,45 +15,12 @@ _KINDS = {
 }
 
 
-class Observations:
-    """At most five a second for each target and kind."""
-
-    def __init__(self, session: aiohttp.ClientSession, watch_url: str, control_key: str) -> None:
-        self._session = session
-        self._url = f"{watch_url}/observations"
-        self._headers = {"Authorization": f"Bearer {control_key}"}
-        self._sent: dict[tuple[str, str], tuple[int, int]] = {}
-        self._underway: set[asyncio.Task[None]] = set()
-        self._time: Callable[[], float] = asyncio.get_running_loop().time
+class Observations(Sender):
+    """What the watch looks at itself as soon as it is told."""
 
     def tell(self, target: str, trouble: Trouble, collection: str | None, detail: str) -> None:
         """Send one observation aside."""
-        kind = _KINDS[trouble]
-        second = int(self._time())
-        last, count = self._sent.get((target, kind), (second, 0))
-        count = count + 1 if last == second else 1
-        self._sent[target, kind] = (second, count)
-        if count > _PER_SECOND:
-            return
-        body = {"target": target, "kind": kind, "detail": detail}
+        body: dict[str, str | None] = {"detail": detail}
         if collection is not None:
             body["collection"] = collection
-        task = asyncio.get_running_loop().create_task(self._send(body))
-        self._underway.add(task)
-        task.add_done_callback(self._underway.discard)
-
-    async def _send(self, body: dict[str, str]) -> None:
-        try:
-            async with (
-                asyncio.timeout(_TIMEOUT_S),
-                self._session.post(self._url, json=body, headers=self._headers) as answer,
-            ):
-                await answer.read()
-        except (aiohttp.ClientError, OSError):
-            # The watch probes by itself; this only makes it sooner. Without a watch there is nobody to tell.
-            return
-
-    async def close(self) -> None:
-        for task in list(self._underway):
-            task.cancel()
-        await asyncio.gather(*self._underway, return_exceptions=True)
+        self.send(target, _KINDS[trouble], body)
