@@ -29,7 +29,7 @@ class Rig:
 
     def __init__(self, settings: LlmSettings) -> None:
         self.catalogue = Catalogue(settings)
-        self.health = Health(asyncio.get_running_loop().time)
+        self.health = Health()
         self.health.use(self.catalogue)
         self.pools = Pools()
         self.failover = Failover(self.health, self.pools)

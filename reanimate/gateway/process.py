@@ -139,6 +139,7 @@ async def serve(settings: Settings, addresses: Addresses, secrets: Secrets) -> N
                 session,
                 home=home,
                 web_url=addresses.web,
+                watch_url=addresses.watch,
                 control_key=secrets.control_key,
             )
         )

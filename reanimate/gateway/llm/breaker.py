@@ -21,6 +21,8 @@ _BAD_SHARE = 0.5
 _RELAPSE_S = 30.0
 """Open again this soon after it began to come back: it is given less trust the next time."""
 _TRUST_LEVELS = 5
+"""Each doubles the time that a step takes; the first calls go there all the same as soon as probes are good."""
+_RELAPSED_GOOD = 2
 
 RAMP = (0.05, 0.25, 0.5)
 """Of the calls that it would get; then all of them."""
@@ -74,6 +76,11 @@ class Breaker:
         if self.standing is Standing.RAMPING:
             return RAMP[self._step]
         return 0.0 if self.standing is Standing.OPEN else 1.0
+
+    @property
+    def is_promising(self) -> bool:
+        """Whether the last probes were good: the next one should come soon."""
+        return self.standing is Standing.RAMPING or self._good > 0
 
     def admits(self) -> bool:
         """Say whether the next call may go there; while it is coming back, only each so manieth."""
@@ -159,7 +166,7 @@ class Breaker:
         if self.standing is not Standing.OPEN:
             return self._trust()
         self._good += 1
-        if self._good < 1 << self._relapses:
+        if self._relapses and self._good < _RELAPSED_GOOD:
             return False
         self.standing = Standing.RAMPING
         self._returned_at = self._step_at = now

@@ -14,6 +14,10 @@ __all__ = ["Candidates", "Order", "by_weight"]
 
 _USUAL_OUTPUT = 1_024
 """What a prompt without a bound is taken for (prompt.py); no reason to pass over a model that writes less."""
+_BRIEFLY_S = 2.0
+_SAME_PAUSE_S = 0.25
+_PROBE_S = 0.02
+"""How often to look whether the probe at the end of a pause was good."""
 
 
 class Order(Protocol):
@@ -42,7 +46,7 @@ class Candidates:
     """What is left to be asked for one call. Nobody is asked twice, but by the caller's own decision."""
 
     __slots__ = (
-        "_admitted", "_bars", "_call", "_choices", "_done", "_health", "_larger_than", "_needs_prefill",
+        "_admitted", "_bars", "_call", "_choices", "_done", "_health", "_larger_than", "_needs_prefill", "_paused_for",
         "_silent", "first", "unfit", "used",
     )  # fmt: skip
 
@@ -68,6 +72,8 @@ class Candidates:
         self._silent: set[str] = set()
         self._larger_than = 0
         self._admitted: dict[Line, bool] = {}
+        self._paused_for: dict[Line, float] = {}
+        """Until when a line asked to be left alone when this call began to wait for it."""
         self._needs_prefill = call.prompt.needs.prefill and any(choice.target.can.prefill for choice in choices)
         self.used: set[Line] = set()
         self.first: Target | None = None
@@ -76,6 +82,11 @@ class Candidates:
         """Why others are passed over, whatever their health."""
 
     # What becomes known on the way
+
+    def is_asked(self, line: Line) -> None:
+        """Do not ask this line again."""
+        self.used.add(line)
+        self._paused_for.pop(line, None)
 
     def is_done(self, target: Target) -> None:
         """Do not ask this target, with whatever key."""
@@ -139,13 +150,25 @@ class Candidates:
             if state.limits is not None and (room := state.limits.room_in(self._tokens, now)) > 0:
                 waits.append(room)
             for line in state.lines:
-                if (
-                    line.breaker.standing is Standing.OPEN
-                    and line.why is not None
-                    and (line.why.kind == "rate_limited" or line.why.retry_after_s is not None)
-                ):
-                    waits.append(max(line.breaker.probe_at - now, 0.02))
+                if (pause := self._pause_of(line, now)) is not None:
+                    waits.append(pause)
         return min(waits, default=None)
+
+    def _pause_of(self, line: Line, now: float) -> float | None:
+        """Return how long to wait for a line that asked for a pause; None if that is in vain.
+
+        One pause is waited for, and the probe at its end. A limit is worth waiting for, other trouble only briefly.
+        """
+        if line.breaker.standing is not Standing.OPEN or line.why is None:
+            return None
+        until = line.breaker.probe_at
+        if line.why.kind != "rate_limited" and (line.why.retry_after_s is None or until - now > _BRIEFLY_S):
+            return None
+        at_first = self._paused_for.setdefault(line, until)
+        asked_again = now >= at_first and until > at_first + _SAME_PAUSE_S
+        if asked_again or now > at_first + _BRIEFLY_S:
+            return None
+        return max(until - now, _PROBE_S)
 
     def open_lines(self) -> list[Line]:
         """Return the lines that would do, and are not asked because they are open."""

@@ -54,7 +54,8 @@ class Course:
         self._build = build
         self._candidates = candidates
         self._purpose = purpose
-        self._left = call.route.settings.attempts
+        left = call.route.settings.attempts - len(call.attempts)
+        self._left = left if purpose == "first" else max(left, 1)
         self._pending: list[Trial] = []
         self._here: Trial | None = None
         """The request that is underway in the caller's own task."""
@@ -86,7 +87,7 @@ class Course:
                 return self._won
             if self._final is not None:
                 raise passed_on(self._final[0].name, self._final[1])
-            now = self._loop.time()
+            now = self._failover.health.time()
             if (line := self._retry) is not None and not self._pending:
                 self._retry = None
                 await self._ask_again(line)
@@ -137,7 +138,9 @@ class Course:
 
     async def _pause(self, seconds: float) -> None:
         """Wait, but not for longer than the call has time."""
-        handle = self._loop.call_later(min(seconds, max(self._call.deadline - self._loop.time(), 0.0)), self._wake)
+        handle = self._loop.call_later(
+            min(seconds, max(self._call.deadline - self._failover.health.time(), 0.0)), self._wake
+        )
         try:
             await self._wait()
         finally:
@@ -159,13 +162,13 @@ class Course:
     def _begin(self, line: Line, purpose: str) -> Trial:
         settings = self._call.route.settings
         stream = self._call.prompt.stream
-        now = self._loop.time()
+        now = self._failover.health.time()
         needs = self._call.prompt.needs
         lateness = Lateness(settings, line.state.latency(stream).p95, now, self._call.deadline, stream=stream)
         tokens = needs.input_tokens + needs.output_tokens
         one = Trial(self._failover.health, line, purpose, lateness, stream=stream, tokens=tokens)
         self._left -= 1
-        self._candidates.used.add(line)
+        self._candidates.is_asked(line)
         self._call.attempts.append(one.attempt)
         self._pending.append(one)
         if purpose != "retry":
@@ -218,7 +221,7 @@ class Course:
 
     def _take(self, one: Trial, opened: Opened) -> None:
         """A good answer: the first one is taken."""
-        now = self._loop.time()
+        now = self._failover.health.time()
         if self._won is not None or self._final is not None or self._closed:
             self._leave(one)
             return
@@ -258,7 +261,7 @@ class Course:
 
     def _failed(self, one: Trial, failure: Failure) -> None:
         """A provider failed: what follows depends on what helps."""
-        now = self._loop.time()
+        now = self._failover.health.time()
         line, target = one.line, one.line.target
         if one in self._pending:
             self._pending.remove(one)
@@ -296,7 +299,7 @@ class Course:
             and self._left > 0
             and failure.retry_after_s is None
             and one.line.breaker.standing is Standing.CLOSED
-            and self._loop.time() < self._call.deadline
+            and self._failover.health.time() < self._call.deadline
             and one.line.state.retries.spend()
         )
 
@@ -308,7 +311,7 @@ class Course:
         if not self._call.route.settings.hedge or self._closed or self._won is not None:
             return
         asked = frozenset(other.line.target.provider.name for other in self._pending)
-        if (picked := self._pick(self._loop.time(), asked)) is not None:
+        if (picked := self._pick(self._failover.health.time(), asked)) is not None:
             self._ask_beside(*picked)
 
     # The end

@@ -9,7 +9,7 @@ from reanimate.gateway.llm.call import Call
 from reanimate.gateway.llm.candidates import Candidates, Order
 from reanimate.gateway.llm.catalogue import Route, Target
 from reanimate.gateway.llm.course import Build, Course
-from reanimate.gateway.llm.health import Change, Health, Line
+from reanimate.gateway.llm.health import SILENCE, Change, Health, Line
 from reanimate.gateway.llm.hedging import Hedging
 from reanimate.gateway.llm.opened import Opened
 from reanimate.gateway.llm.pools import Pools
@@ -57,6 +57,9 @@ class Failover:
         """
         self.hedges(call.route).asked()
         candidates = Candidates(call, self.health, self._order, self._bars, exclude)
+        for attempt in call.attempts:  # of a stream that is to be continued
+            if attempt.lost_race or (attempt.failure is not None and attempt.failure.kind in SILENCE):
+                candidates.is_silent(attempt.target)
         return await Course(self, call, build, candidates, purpose).run()
 
     # What follows is for the courses of the calls.

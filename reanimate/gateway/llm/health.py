@@ -1,5 +1,6 @@
 """How every target is, by key: what the calls and the probes have seen of it, and who wants to know."""
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -14,7 +15,7 @@ __all__ = ["NOBODY_THERE", "SILENCE", "Change", "Health", "Line", "TargetHealth"
 
 NOBODY_THERE = frozenset(("refused", "connect_timeout", "tls"))
 """What holds for a whole provider, whatever the model."""
-SILENCE = frozenset(("timeout", "connect_timeout"))
+SILENCE = frozenset(("timeout", "connect_timeout", "stall"))
 """Who does this is not asked again for the same call."""
 _PAUSES_S = {"rate_limited": 1.0, "quota": 30.0, "unauthorized": 30.0, "forbidden": 30.0, "not_found": 30.0}
 """How long who says this is left alone when it does not say how long."""
@@ -88,8 +89,8 @@ class Change:
 class Health:
     """Every target's health. `on_change` and `on_failure` are lists of who is told."""
 
-    def __init__(self, time: Callable[[], float]) -> None:
-        """Take the time from `time`, in seconds of a steady clock."""
+    def __init__(self, time: Callable[[], float] = time.monotonic) -> None:
+        """Take the time from `time`, in seconds of the loop's steady clock, but finer."""
         self.time = time
         self._targets: dict[str, TargetHealth] = {}
         self._retries: dict[str, RetryBudget] = {}

@@ -53,14 +53,14 @@ class Hedging:
 
     def suspected(self, line: Line) -> None:
         """A line that this call waits for is under suspicion now: nobody needs to wait for it alone."""
-        now = self._failover.loop.time()
+        now = self._failover.health.time()
         for one in tuple(self._pending):
             if one.line is line and one.lateness.may_be_hedged(now):
                 self._hedge(one)
 
     def _tick(self) -> None:
         self._timer = None
-        now = self._failover.loop.time()
+        now = self._failover.health.time()
         if now - self._timer_at > _LAG_S and not self._lagged:
             self._lagged = True
             self.arm(now + _LOOK_AGAIN_S)

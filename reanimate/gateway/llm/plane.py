@@ -1,6 +1,5 @@
 """The LLM plane put together: what is asked, what it counted, and what runs beside it."""
 
-import asyncio
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import datetime
@@ -18,6 +17,7 @@ from reanimate.gateway.llm.failover import Failover
 from reanimate.gateway.llm.handler import Handler
 from reanimate.gateway.llm.health import Health
 from reanimate.gateway.llm.metrics import render
+from reanimate.gateway.llm.observations import LlmObservations
 from reanimate.gateway.llm.observer import Observer
 from reanimate.gateway.llm.policies import Policies
 from reanimate.gateway.llm.pools import Pools
@@ -49,7 +49,7 @@ class LlmPlane:
             quota_used=lambda: used_by_scope(quota.figures(), self._llm),
         )
         self.switches = self.policies.switches
-        self.health = Health(asyncio.get_running_loop().time)
+        self.health = Health()
         self.health.use(catalogue)
         self._cache = LlmCache(home / "cache", llm)
         self._prober = Prober(self.health, pools, llm.probe_tokens_per_hour)
@@ -99,6 +99,7 @@ class LlmPlane:
     def _now(self) -> dict[str, Any]:
         return {
             "health": standings(self.health),
+            "probes": self._prober.shown(),
             "policies": self.policies.status(),
             "quota": self.quota.figures(),
             "cache": self._cache.status(),
@@ -111,10 +112,12 @@ class LlmPlane:
 
 @asynccontextmanager
 async def open_llm_plane(
-    settings: Settings, session: aiohttp.ClientSession, *, home: Path, web_url: str, control_key: str
+    settings: Settings, session: aiohttp.ClientSession, *, home: Path, web_url: str, watch_url: str, control_key: str
 ) -> AsyncIterator[LlmPlane]:
     """Open the plane; on leaving, connections are closed and leases given back."""
     async with AsyncExitStack() as stack:
+        observations = LlmObservations(session, watch_url, control_key)
+        stack.push_async_callback(observations.close)
         pools = Pools()
         stack.push_async_callback(pools.close)
         quota = Quota(
@@ -126,4 +129,6 @@ async def open_llm_plane(
             gateway=settings.gateway.name,
         )
         stack.push_async_callback(quota.close)
-        yield LlmPlane(settings, home=home, quota=quota, pools=pools)
+        plane = LlmPlane(settings, home=home, quota=quota, pools=pools)
+        observations.listen(plane.health)
+        yield plane

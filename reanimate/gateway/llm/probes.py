@@ -100,6 +100,10 @@ class Prober:
             self._tokens_per_hour = catalogue.settings.probe_tokens_per_hour
             self._budgets.clear()
 
+    def shown(self) -> dict[str, dict[str, int]]:
+        """Return how many probes each provider got, since the start."""
+        return {name: {"sent": n.sent, "good": n.good, "tokens": n.tokens} for name, n in self.counts.items()}
+
     async def run(self) -> None:
         """Probe until cancelled."""
         try:
@@ -123,11 +127,11 @@ class Prober:
     async def _watch(self, line: Line) -> None:
         """Probe one line until it is well. The next probe does not wait for one that hangs."""
         underway: set[asyncio.Task[None]] = set()
-        began = self._loop.time()
+        began = self._health.time()
         pause = _FIRST_S
         try:
             while line.breaker.standing is not Standing.CLOSED:
-                now = self._loop.time()
+                now = self._health.time()
                 if line.breaker.standing is Standing.OPEN and line.breaker.probe_at > now:
                     await asyncio.sleep(line.breaker.probe_at - now)
                     continue
@@ -135,15 +139,19 @@ class Prober:
                     task = self._loop.create_task(self._probe(line))
                     underway.add(task)
                     task.add_done_callback(underway.discard)
-                if line.breaker.standing is Standing.RAMPING:
-                    pause = _FIRST_S
-                await asyncio.sleep(pause * random.uniform(0.9, 1.0))
-                longest = _SOON_S if self._loop.time() - began < _SOON_FOR_S else _LATER_S
-                pause = min(pause * _GROWTH, longest)
+                await self._pause(line, pause * random.uniform(0.9, 1.0))
+                longest = _SOON_S if self._health.time() - began < _SOON_FOR_S else _LATER_S
+                pause = _FIRST_S if line.breaker.is_promising else min(pause * _GROWTH, longest)
         finally:
             for task in underway:
                 task.cancel()
             await asyncio.gather(*underway, return_exceptions=True)
+
+    async def _pause(self, line: Line, seconds: float) -> None:
+        """Wait before the next probe, for less when this one is good."""
+        await asyncio.sleep(min(seconds, _FIRST_S))
+        if not line.breaker.is_promising:
+            await asyncio.sleep(max(seconds - _FIRST_S, 0.0))
 
     async def _probe(self, line: Line) -> None:
         """Probe once, and tell what came of it."""
@@ -151,12 +159,12 @@ class Prober:
         counts = self.counts.setdefault(provider.name, Probed())
         budget = self._budgets.get(provider.name)
         if budget is None:
-            budget = self._budgets[provider.name] = ProbeBudget(self._tokens_per_hour, self._loop.time())
+            budget = self._budgets[provider.name] = ProbeBudget(self._tokens_per_hour, self._health.time())
         streamed = line.why is not None and line.why.kind in _STREAM_FAULTS and line.target.can.kind == "chat"
         tokens = _STREAM_TOKENS if streamed else _TOKENS
-        paid = budget.spend(tokens, self._loop.time())
+        paid = budget.spend(tokens, self._health.time())
         counts.sent += 1
-        asked_at = self._loop.time()
+        asked_at = self._health.time()
         response = Response()
         late = AttemptFailed(Failure("timeout", Help.NEXT, "no answer to a probe"))
         timer = self._loop.call_later(self._timeout(line), response.abort, late)
@@ -187,7 +195,7 @@ class Prober:
 
     def _good(self, line: Line, counts: Probed) -> None:
         counts.good += 1
-        self._health.probed_well(line, self._loop.time())
+        self._health.probed_well(line, self._health.time())
 
     def _judge(self, line: Line, failure: Failure, asked_at: float, counts: Probed) -> None:
         """A refusal of what was asked is an answer too: who says so is there, and has room."""
@@ -198,7 +206,7 @@ class Prober:
                 self._other_bound.add(line.target.name)
             self._good(line, counts)
             return
-        now = self._loop.time()
+        now = self._health.time()
         if failure.kind in _KEY_KINDS and failure.retry_after_s is None:
             line.breaker.hold(now, now + _KEY_TROUBLE_S)
         else:

@@ -3,15 +3,17 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from reanimate.gateway.llm.asking import read_first, read_whole, send, upstream_endpoint
+from reanimate.gateway.llm.asking import AttemptFailed, read_first, read_whole, send, upstream_endpoint
 from reanimate.gateway.llm.breaker import Standing
 from reanimate.gateway.llm.call import Attempt, Call, Usage
+from reanimate.gateway.llm.classify import garbage
 from reanimate.gateway.llm.endpoints import Shape
 from reanimate.gateway.llm.failures import Failure
 from reanimate.gateway.llm.health import Health, Line
 from reanimate.gateway.llm.lateness import Lateness
 from reanimate.gateway.llm.opened import Opened
 from reanimate.gateway.llm.transport.response import Response
+from reanimate.gateway.llm.wire.answers import Garbage
 from reanimate.gateway.llm.wire.outgoing import Outgoing
 from reanimate.gateway.llm.wire.scanners import scanner_for
 
@@ -88,7 +90,7 @@ async def ask(failover: "Failover", call: Call, one: Trial, out: Outgoing) -> Op
     """
     target, response, attempt = one.line.target, one.response, one.attempt
     await send(failover.pools.of(target.provider), out, response)
-    attempt.head_at = failover.loop.time()
+    attempt.head_at = failover.health.time()
     attempt.status = response.status
     endpoint = upstream_endpoint(call.prompt, target.provider.wire)
     opened = Opened(attempt, target, one.line.key, response, response.status, response.headers)
@@ -103,5 +105,8 @@ async def ask(failover: "Failover", call: Call, one: Trial, out: Outgoing) -> Op
         whole = await read_whole(endpoint, response)
         opened.body, opened.answer = whole.body, whole.answer
         if endpoint is not call.prompt.endpoint and failover.translate is not None:
-            opened.body = failover.translate(call, target, whole.answer)
+            try:
+                opened.body = failover.translate(call, target, whole.answer)
+            except Garbage as found:
+                raise AttemptFailed(garbage(found.detail)) from None
     return opened

@@ -67,7 +67,7 @@ def all_failed(route: str, tried: Sequence[Tried], unfit: Mapping[str, str], *, 
         # The gateway's own keys or models are wrong; that is not for the caller to mend.
         return AllFailed(502, "all_failed", message)
     if not any(one.asked for one in tried):
-        return AllFailed(503, "all_failed", message, retry_after_s=_SOON_S)
+        return AllFailed(503, "no_target", message, retry_after_s=_SOON_S)
     first = next(one.failure for one in tried if one.asked)
     status = 504 if late or first.kind in _NO_ANSWER else 503 if first.kind == "overloaded" else 502
     return AllFailed(status, "deadline" if late else "all_failed", message, retry_after_s=_SOON_S)
