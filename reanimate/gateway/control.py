@@ -13,6 +13,7 @@ from reanimate.clock import ensure_utc, utcnow
 from reanimate.errors import InputInvalid, Refused
 from reanimate.gateway.control_plane import ControlPlane
 from reanimate.gateway.exposition import family, text
+from reanimate.gateway.footprint import footprint
 from reanimate.gateway.llm.plane import LlmPlane
 from reanimate.gateway.request import ClientGone, Receive, Request, Scope, Send
 from reanimate.gateway.switchboard import Switchboard
@@ -146,12 +147,15 @@ class Control:
             "boot_id": self._boot_id,
             **self._vector.status(since),
             "llm": self._llm.status(since),
+            "process": footprint(),
             "switches": self._obeyed(),
             "stale_s": self._control_plane.stale_s,
         }
 
     def _metrics(self) -> str:
         own = [family("switches_seq", "gauge", "The number of the switches obeyed.", [({}, self._switchboard.seq)])]
+        taken = (({"what": what}, value) for what, value in footprint().items())
+        own.append(family("process", "gauge", "What the process takes: memory in MB, open files, tasks.", taken))
         if (stale_s := self._control_plane.stale_s) is not None:
             own.append(family("stale_seconds", "gauge", "Since the control plane was last heard.", [({}, stale_s)]))
         return self._vector.metrics() + self._llm.metrics() + text(own)

@@ -111,6 +111,9 @@ class StreamReader:
         except BaseException:
             self.abort()
             raise
+        finally:
+            if self._ended:
+                self._stop_watching()
 
     async def _more(self) -> list[Event]:
         while not self._ended:
@@ -185,6 +188,9 @@ class StreamReader:
         return _USAGE_S if self._awaits_usage and self.facts.usage is None else _END_MARK_S
 
     def _check(self) -> None:
+        self._timer = None
+        if self._ended:
+            return  # nobody reads any more
         limit = self._limit()
         left = limit
         if self._waiting_since is not None:
