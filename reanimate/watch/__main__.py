@@ -26,6 +26,7 @@ from reanimate.watch.data_vigil import DataVigil
 from reanimate.watch.dependencies import Kind, dependencies_of
 from reanimate.watch.desk import Desk
 from reanimate.watch.expectations import Expectations
+from reanimate.watch.llm_vigil import LlmVigil
 from reanimate.watch.outbox import Outbox
 from reanimate.watch.probe import Prober
 from reanimate.watch.recovery_points import Objectives
@@ -58,6 +59,8 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
         catalog = next(iter(open_repositories(settings).values())).catalog
         expectations = Expectations(catalog, settings.vector.collections)
         watch = assemble(settings, addresses, directory, prober, desk, outbox, expectations, http)
+        if settings.llm.providers:
+            watch.llm = LlmVigil(desk, http, addresses.gateway_control, secrets.control_key)
         await stack.enter_async_context(listening(watch, secrets.control_key, addresses.watch))
         log.info("watching %s", ", ".join(watch.vigils))
         work = [asyncio.create_task(watch.run()), asyncio.create_task(expectations.refresh_forever())]

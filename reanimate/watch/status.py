@@ -30,6 +30,7 @@ def status(watch: Watch) -> Json:
         "stalls": watch.stalls,
         "outbox": {"waiting": len(watch.outbox), "delivered": watch.outbox.delivered, "error": watch.outbox.last_error},
         "dependencies": [dependency_status(watch, vigil) for vigil in watch.vigils.values()],
+        **({"llm": {"level": watch.llm.level, "error": watch.llm.error}} if watch.llm else {}),
         "firing": [alarm.as_json() for alarm in watch.desk.firing.values()],
     }
 

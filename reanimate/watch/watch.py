@@ -17,6 +17,7 @@ from reanimate.watch.data_vigil import DataVigil, WatchedCollection
 from reanimate.watch.dependencies import Dependency, Kind
 from reanimate.watch.desk import Desk
 from reanimate.watch.judge import Standing, State, is_flapping, turn, weigh
+from reanimate.watch.llm_vigil import LlmVigil, is_about_llm_calls
 from reanimate.watch.outbox import Outbox
 from reanimate.watch.probe import Prober
 from reanimate.watch.recovery_points import is_about_backups
@@ -71,6 +72,8 @@ class Watch:
     data: dict[str, DataVigil] = field(default_factory=dict)
     """By target name."""
     backups: BackupVigil | None = None
+    llm: LlmVigil | None = None
+    """Of the gateway's LLM calls; without a provider in the settings there is none."""
     observations: deque[Observation] = field(default_factory=lambda: deque(maxlen=200))
     observed: dict[tuple[str, str], int] = field(default_factory=dict)
     stalls: int = 0
@@ -94,6 +97,8 @@ class Watch:
                 group.create_task(vigil.run())
             for data in self.data.values():
                 group.create_task(data.run())
+            if self.llm is not None:
+                group.create_task(self.llm.run())
             group.create_task(self.desk.run())
             group.create_task(self.outbox.send_forever())
             group.create_task(self._tick())
@@ -117,7 +122,7 @@ class Watch:
     def _drop_unwatched(self) -> None:
         """End alarms about what the settings, or the newest backups, no longer name."""
         for fingerprint, alarm in list(self.desk.firing.items()):
-            if is_about_backups(alarm):
+            if is_about_backups(alarm) or (self.llm is not None and is_about_llm_calls(alarm)):
                 continue
             vigil = self.vigils.get(alarm.subject)
             collection = alarm.labels.get("collection")
@@ -136,6 +141,14 @@ class Watch:
         vigil.kick()
         if kind == "missing" and target in self.data:
             self.data[target].kick()
+        return True
+
+    def observe_llm(self, target: str, kind: str, detail: str, standing: str | None) -> bool:
+        """Take in what a gateway saw of an LLM provider. Returns False when no provider is in the settings."""
+        if self.llm is None:
+            return False
+        self.observed[target, kind] = self.observed.get((target, kind), 0) + 1
+        self.llm.observe(target, kind, detail, standing)
         return True
 
     # -- liveness ----------------------------------------------------------------------------------------------------

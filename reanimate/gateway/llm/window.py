@@ -179,4 +179,5 @@ def _tenants(counts: Counts) -> dict[str, dict[str, Any]]:
     for name, figures in found.items():
         figures["tokens"] = int(counts.get(("tenant_tokens", name), 0))
         figures["cost"] = counts.get(("tenant_cost", name), 0.0)
+        figures["refused_content"] = int(counts.get(("refused_content", name), 0))
     return found

@@ -1,0 +1,83 @@
+"""Whether the answers of a model have become worse, by how they end and how long they are. Pure.
+
+A model is accused when, of twenty or more answers in five minutes, a fifth is refused, a tenth is empty or two fifths
+are cut by length, and that is more than usual; or when they are four times as long or short as usual. Usual is the
+last hour. It is believed after half a minute, and over when it has not been so for a minute.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from reanimate.incidents.faults import Fault
+from reanimate.watch.llm_judge import Accusation, Figures
+
+__all__ = ["accuse_quality"]
+
+_LEAST_ANSWERS = 20
+_CUT = ("length", "max_tokens", "incomplete", "max_output_tokens")
+_REFUSED = ("refusal", "content_filter")
+
+
+@dataclass(frozen=True)
+class _Quality:
+    """How the answers of a model have been."""
+
+    answers: int
+    refused: float
+    empty: float
+    cut: float
+    tokens: float
+    """Of an answer, on average."""
+
+    @classmethod
+    def of(cls, counted: Figures) -> "_Quality":
+        finishes: Mapping[str, int] = counted.get("finishes") or {}
+        answers = sum(finishes.values())
+        if not answers:
+            return cls(0, 0.0, 0.0, 0.0, 0.0)
+        return cls(
+            answers,
+            sum(finishes.get(name, 0) for name in _REFUSED) / answers,
+            finishes.get("empty", 0) / answers,
+            sum(finishes.get(name, 0) for name in _CUT) / answers,
+            float((counted.get("tokens") or {}).get("output", 0)) / answers,
+        )
+
+
+def accuse_quality(lately: Figures, usually: Figures) -> dict[str, Accusation]:
+    """Return the models whose answers of the last minutes are worse than they usually (for an hour) are."""
+    accusations = {}
+    for name, counted in (lately.get("targets") or {}).items():
+        now, usual = _Quality.of(counted), _Quality.of((usually.get("targets") or {}).get(name) or {})
+        if now.answers < _LEAST_ANSWERS or not (wrong := _worse(now, usual)):
+            continue
+        provider, _, model = name.partition("/")
+        accusation = Accusation(
+            fingerprint=f"watch:llm:{name}:quality",
+            subject=f"llm:{name}",
+            fault=Fault.OUTPUT_QUALITY_DROP,
+            summary=f"answers of {name}: {'; '.join(wrong)} ({now.answers} answers)",
+            labels={"provider": provider, "model": model},
+            found={"lately": vars(now), "usually": vars(usual)},
+            after_s=30.0,
+            over_s=60.0,
+        )
+        accusations[accusation.fingerprint] = accusation
+    return accusations
+
+
+def _worse(now: _Quality, usual: _Quality) -> list[str]:
+    wrong = []
+    for what, share, before, bound in (
+        ("refused", now.refused, usual.refused, 0.2),
+        ("empty", now.empty, usual.empty, 0.1),
+        ("cut by length", now.cut, usual.cut, 0.4),
+    ):
+        # The hour holds the last minutes too: what is bad for long enough becomes the usual, and was told by then.
+        if share > bound and share > 1.5 * before:
+            wrong.append(f"{share:.0%} {what}, usually {before:.0%}")
+        elif share > bound and usual.answers <= now.answers:
+            wrong.append(f"{share:.0%} {what}")
+    if usual.answers >= 5 * now.answers and usual.tokens and not usual.tokens / 4 <= now.tokens <= usual.tokens * 4:
+        wrong.append(f"{now.tokens:.0f} tokens long on average, usually {usual.tokens:.0f}")
+    return wrong
