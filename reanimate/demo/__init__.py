@@ -1,1 +1,1 @@
-"""The demo: a knowledge base, an agent that asks it questions, and two real disasters that end well or say why not."""
+"""The demo: a knowledge base, agents that ask and answer, and three real disasters that end well or say why not."""

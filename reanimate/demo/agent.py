@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import aiohttp
 
 from reanimate.demo.knowledge import Passage, embed
+from reanimate.demo.tally import Tally
 
 __all__ = ["Agent", "Count"]
 
@@ -18,28 +19,22 @@ _PATIENCE_S = 10.0
 
 
 @dataclass
-class Count:
+class Count(Tally):
     """What the agent saw. `degraded` answers are good answers that the gateway marked; they are among `answered`."""
 
-    asked: int = 0
     answered: int = 0
     degraded: int = 0
     failed: int = 0
     slowest_s: float = 0.0
     first_failure: str = ""
 
-    def copy(self) -> "Count":
-        return Count(**vars(self))
+    def failures(self) -> int:
+        return self.failed
 
-    def since(self, before: "Count") -> "Count":
-        """Return what came after `before`; the slowest is of all."""
-        return Count(
-            self.asked - before.asked,
-            self.answered - before.answered,
-            self.degraded - before.degraded,
-            self.failed - before.failed,
-            self.slowest_s,
-            self.first_failure,
+    def told(self) -> str:
+        return (
+            f"{self.asked} questions, {self.answered} answered, {self.degraded} of them degraded, "
+            f"{self.failed} failed, slowest {self.slowest_s:.2f} s {self.first_failure}"
         )
 
 

@@ -16,6 +16,7 @@ from reanimate.addresses import Addresses
 from reanimate.clock import utcnow
 from reanimate.config import default_home
 from reanimate.deathsig import die_with_parent
+from reanimate.demo.local_providers import LocalProviders
 from reanimate.errors import ConfigInvalid, ServerFailed
 
 __all__ = ["demo_home", "kill_and_lose_disk", "running_system"]
@@ -47,7 +48,7 @@ def demo_home() -> Path:
     return default_home().with_name("reanimate-demo")
 
 
-def _fresh(home: Path) -> None:
+def _fresh(home: Path, more: str) -> None:
     """Empty the demo's home; refuse to empty anything that the demo did not make."""
     if home.exists() and any(home.iterdir()):
         if not (home / _MARK).exists():
@@ -60,22 +61,26 @@ def _fresh(home: Path) -> None:
     targets = "".join(
         f'[[vector.targets]]\nname = "{name}"\nrole = "{name}"\nport = 0\n' for name in ("primary", "replica")
     )
-    (home / "reanimate.toml").write_text(_SETTINGS + targets)
+    (home / "reanimate.toml").write_text(_SETTINGS + targets + more)
 
 
 @asynccontextmanager
-async def running_system(home: Path, *, keep: bool) -> AsyncIterator[Addresses]:
-    """Start everything with `reanimate up` and stop it at the end, unless `keep`.
+async def running_system(
+    home: Path, *, keep: bool, providers: LocalProviders | None = None
+) -> AsyncIterator[Addresses]:
+    """Start everything with `reanimate up`, and providers beside it, and stop it at the end, unless `keep`.
 
     Raises:
         ServerFailed: it did not get ready; its log says why.
     """
     os.environ["REANIMATE_HOME"] = str(home)
     _run(["down"], quiet=True)  # what an earlier run with --keep left
-    _fresh(home)
+    _fresh(home, providers.settings() if providers else "")
     log = home / "demo-up.log"
     process = _spawn_up(log, keep)
     try:
+        if providers is not None:
+            await providers.start(home, follow=process.pid, keep=keep)
         await _ready(process, home, log)
         yield Addresses.load(home)
     except BaseException:

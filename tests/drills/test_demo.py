@@ -1,4 +1,4 @@
-"""The demo as a stranger runs it: both disasters end well, figures on standard output, nothing is left running."""
+"""The demo as a stranger runs it: all disasters end well, figures on standard output, nothing is left running."""
 
 import json
 import os
@@ -20,6 +20,9 @@ pytestmark = pytest.mark.timeout(600)
 
 INCIDENT = {"fault", "state", "detect_s", "contain_s", "recover_s", "rto_s"}
 AGENT = {"asked", "answered", "degraded", "failed", "slowest_s"}
+STREAMS = {
+    "asked", "whole", "cut", "wrong", "lost", "continued", "degraded", "slowest_first_s", "slowest_gap_s",
+}  # fmt: skip
 
 
 @contextmanager
@@ -41,18 +44,22 @@ def _demo(home: Path, *arguments: str) -> Iterator[subprocess.Popen[str]]:
         process.kill()
 
 
-def test_demo__two_disasters_end_well(tmp_path: Path) -> None:
-    """Exit code 0, both incidents recovered, no question lost; figures on standard output and all else beside it."""
+def test_demo__three_disasters_end_well(tmp_path: Path) -> None:
+    """Exit code 0, all recovered, nothing lost, cut or wrong; figures on standard output, all else beside it."""
     home = tmp_path / "home"
     with _demo(home, "--json") as process:
         said, progress = process.communicate(timeout=500)
     assert process.returncode == 0, progress[-6000:]
     figures = json.loads(said)
-    assert set(figures) == {"incidents", "agent"}
-    assert [set(incident) for incident in figures["incidents"]] == [INCIDENT, INCIDENT]
-    assert set(figures["agent"]) == AGENT
+    assert set(figures) == {"incidents", "agent", "streams"}
+    assert [set(incident) for incident in figures["incidents"]] == [INCIDENT] * 3
+    assert (set(figures["agent"]), set(figures["streams"])) == (AGENT, STREAMS)
     faults = [(incident["fault"], incident["state"]) for incident in figures["incidents"]]
-    assert faults == [("vector_database_down", "recovered"), ("knowledge_base_deleted", "recovered")]
+    assert faults == [
+        ("vector_database_down", "recovered"),
+        ("knowledge_base_deleted", "recovered"),
+        ("llm_api_unavailable", "recovered"),
+    ]
     for incident in figures["incidents"]:
         assert 0 < incident["contain_s"] < incident["recover_s"] < incident["rto_s"], incident
         assert 0 < incident["detect_s"] < 30, incident
@@ -60,16 +67,22 @@ def test_demo__two_disasters_end_well(tmp_path: Path) -> None:
     assert (agent["failed"], agent["asked"]) == (0, agent["answered"]), progress[-6000:]
     assert 0 < agent["degraded"] < agent["asked"]
     assert 0 < agent["slowest_s"] < 10
+    streams = figures["streams"]
+    assert streams["asked"] == streams["whole"] > 50, progress[-6000:]
+    assert streams["cut"] == streams["wrong"] == streams["lost"] == 0
+    assert streams["continued"] > 0
+    assert 0 < streams["slowest_first_s"] < 3
+    assert 0 < streams["slowest_gap_s"] < 3
     assert processes_of(home) == {}
     _told_the_story(home, progress)
 
 
 def _told_the_story(home: Path, progress: str) -> None:
-    """Progress names every step of the story, prints both postmortems and the final table, and where they lie."""
-    for words in ("SIGKILL", "DELETE", "# Postmortem", "questions lost", "the demo took"):
+    """Progress names every step of the story, prints the postmortems and the final table, and where they lie."""
+    for words in ("SIGKILL", "DELETE", "silence from", "429", "# Postmortem", "questions lost", "the demo took"):
         assert words.lstrip("# ") in progress, words
     written = [Path(path) for path in re.findall(r"postmortem: (\S+\.md)", progress)]
-    assert len(written) == 2
+    assert len(written) == 3
     for path in written:
         assert path.is_relative_to(home)
         assert "It was recovered and verified" in path.read_text()

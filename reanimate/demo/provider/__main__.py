@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import gc
+import os
 import signal
 import sys
 from typing import Annotated
@@ -16,6 +17,8 @@ from reanimate.errors import ReanimateError
 
 __all__ = ["main"]
 
+_LOOK_EVERY_S = 0.5
+
 
 def main(
     port: Annotated[int, typer.Option(help="The port to listen on; 0 for a free one.")] = 0,
@@ -24,6 +27,7 @@ def main(
     tokens: Annotated[int, typer.Option(help="How many tokens an answer has.")] = 24,
     token_ms: Annotated[float, typer.Option(help="Time between two tokens of a stream.")] = 0.0,
     think_ms: Annotated[float, typer.Option(help="Time before an answer begins.")] = 0.0,
+    follow: Annotated[int, typer.Option(help="End when the process with this id has ended.")] = 0,
     record: Annotated[bool, typer.Option(help="Keep what was called, for `GET /_calls`.")] = True,
 ) -> None:
     """Run a stand-in for a provider of language models until SIGTERM or SIGINT."""
@@ -31,13 +35,13 @@ def main(
     provider = Provider(name, host=host, port=port, behaviour=behaviour, record=record)
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(_serve(provider))
+            runner.run(_serve(provider, follow))
     except ReanimateError as error:
         print(f"error: {error}", file=sys.stderr)
         raise typer.Exit(1) from None
 
 
-async def _serve(provider: Provider) -> None:
+async def _serve(provider: Provider, follow: int) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         with contextlib.suppress(NotImplementedError):
@@ -46,7 +50,20 @@ async def _serve(provider: Provider) -> None:
         print(f"{provider.url} administration {provider.admin_url}", flush=True)
         gc.collect()
         gc.freeze()
+        following = asyncio.create_task(_follow(follow, stop)) if follow else None
         await stop.wait()
+        if following is not None:
+            following.cancel()
+
+
+async def _follow(pid: int, stop: asyncio.Event) -> None:
+    """Stop when a process is gone."""
+    while not stop.is_set():
+        try:
+            os.kill(pid, 0)
+        except OSError:
+            stop.set()
+        await asyncio.sleep(_LOOK_EVERY_S)
 
 
 if __name__ == "__main__":
