@@ -34,7 +34,7 @@ def print_end(stories: list[Story], count: Count, chat: ChatCount) -> None:
     err.print(table)
     err.print("detected: fault to incident; contained, recovered: incident to then", style="dim")
     err.print(f"the agent that asks the knowledge base: {count.told()}", highlight=False)
-    err.print(f"the agent that streams answers: {chat.told()}", highlight=False)
+    _print_noticed(stories, chat)
     for story in stories:
         for what, where in (
             ("incident page", story.page),
@@ -42,6 +42,30 @@ def print_end(stories: list[Story], count: Count, chat: ChatCount) -> None:
             ("postmortem", demo_home() / "blobs" / story.postmortem),
         ):
             err.print(f"{what}: {where}", highlight=False, soft_wrap=True)
+
+
+def _print_noticed(stories: list[Story], chat: ChatCount) -> None:
+    """Print what the users of the agent that streams answers noticed."""
+    table = Table(
+        "what users noticed", "answers", "whole and right", "cut", "wrong", "lost", "one began, another ended",
+        "slowest first token", "longest pause",
+    )  # fmt: skip
+    rows = [(story.fault, story.noticed) for story in stories if isinstance(story.noticed, ChatCount)]
+    for name, seen in (*rows, ("in all", chat)):
+        table.add_row(
+            name,
+            f"{seen.whole + seen.failures()}",  # those that have ended
+            f"{seen.whole}",
+            f"{seen.cut}",
+            f"{seen.wrong}",
+            f"{seen.lost}",
+            f"{seen.continued}",
+            _seconds(seen.slowest_first_s),
+            _seconds(seen.slowest_gap_s),
+        )
+    err.print(table)
+    if chat.first_failure:
+        err.print(f"the first that was not whole: {chat.first_failure}", highlight=False)
 
 
 def summary(stories: list[Story], count: Count, chat: ChatCount) -> dict[str, Any]:

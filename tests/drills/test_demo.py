@@ -79,7 +79,16 @@ def test_demo__three_disasters_end_well(tmp_path: Path) -> None:
 
 def _told_the_story(home: Path, progress: str) -> None:
     """Progress names every step of the story, prints the postmortems and the final table, and where they lie."""
-    for words in ("SIGKILL", "DELETE", "silence from", "429", "# Postmortem", "questions lost", "the demo took"):
+    for words in (
+        "SIGKILL",
+        "DELETE",
+        "silence from",
+        "429",
+        "# Postmortem",
+        "questions lost",
+        "what users noticed",
+        "the demo took",
+    ):
         assert words.lstrip("# ") in progress, words
     written = [Path(path) for path in re.findall(r"postmortem: (\S+\.md)", progress)]
     assert len(written) == 3
