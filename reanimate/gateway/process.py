@@ -1,26 +1,25 @@
 """The gateway as a process: two listeners in one event loop, and what runs beside them."""
 
 import asyncio
-import contextlib
 import gc
 import logging
 import signal
 import socket
 import time
-from collections.abc import Coroutine, Iterator
+from collections.abc import Coroutine
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import aiohttp
-import uvicorn
 
 from reanimate.addresses import Addresses
 from reanimate.config import Settings, settings_file
 from reanimate.errors import ConfigInvalid, NotFound
 from reanimate.gateway.control import Control
 from reanimate.gateway.control_plane import ControlPlane
+from reanimate.gateway.listener import BACKLOG, Listener, listener_for
 from reanimate.gateway.llm.plane import open_llm_plane
 from reanimate.gateway.proxy import Proxy
 from reanimate.gateway.reloading import Reloading
@@ -33,17 +32,7 @@ __all__ = ["find_addresses", "serve"]
 
 log = logging.getLogger("reanimate.gateway")
 
-_FINISH_WITHIN_S = 3
 _FIRST_ASK_S = 0.5
-_BACKLOG = 2048
-
-
-class _Listener(uvicorn.Server):
-    """A uvicorn server that leaves the signals to the process, which has two of them."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
 
 
 def find_addresses(settings: Settings) -> Addresses:
@@ -73,23 +62,12 @@ def _listen(url: str) -> socket.socket:
     host, port = parts.hostname or "127.0.0.1", parts.port or 0
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        return socket.create_server((host, port), family=family, backlog=_BACKLOG)
+        return socket.create_server((host, port), family=family, backlog=BACKLOG)
     except OSError as error:
         raise ConfigInvalid(
             f"the gateway cannot listen on {host}:{port}: {error.strerror or error}",
             hint="end what uses the port, or set gateway.port and gateway.control_port",
         ) from error
-
-
-def _listener(app: Any) -> _Listener:
-    # Clients keep idle connections for a while and send on them again: they must be the first to let go.
-    return _Listener(
-        uvicorn.Config(
-            app, http="httptools", ws="none", lifespan="off", log_config=None, log_level="error", access_log=False,
-            server_header=False, proxy_headers=False, date_header=False, timeout_keep_alive=75, backlog=_BACKLOG,
-            timeout_graceful_shutdown=_FINISH_WITHIN_S,
-        )
-    )  # fmt: skip
 
 
 async def _beside(work: list[Coroutine[Any, Any, None]], stack: AsyncExitStack) -> None:
@@ -167,11 +145,11 @@ async def serve(settings: Settings, addresses: Addresses, secrets: Secrets) -> N
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reloading.ask)
         await _beside([control_plane.follow(), reloading.follow(), *vector.background(), *llm.background()], stack)
         log.warning("listening on %s, control on %s", addresses.gateway, addresses.gateway_control)
-        await _run([(_listener(Proxy(llm, vector)), traffic), (_listener(app), control)])
+        await _run([(listener_for(Proxy(llm, vector)), traffic), (listener_for(app), control)])
     log.warning("ended")
 
 
-async def _run(listeners: list[tuple[_Listener, socket.socket]]) -> None:
+async def _run(listeners: list[tuple[Listener, socket.socket]]) -> None:
     """Serve until a signal comes."""
     loop = asyncio.get_running_loop()
 
