@@ -29,7 +29,7 @@ class AttemptFailed(Exception):
         self.failure = failure
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Whole:
     """An answer that came whole."""
 

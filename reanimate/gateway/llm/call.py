@@ -118,4 +118,7 @@ class Call:
     @property
     def answered_by(self) -> Target | None:
         """The target whose answer, or whose last part of an answer, the caller got."""
-        return next((attempt.target for attempt in reversed(self.attempts) if attempt.served), None)
+        for attempt in reversed(self.attempts):
+            if attempt.served:
+                return attempt.target
+        return None

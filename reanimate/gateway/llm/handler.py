@@ -4,6 +4,7 @@ import asyncio
 import logging
 import secrets
 import time
+from collections import deque
 
 from reanimate.errors import InputInvalid
 from reanimate.gateway.llm.cache.cache import LlmCache
@@ -64,6 +65,9 @@ class Handler:
         self._observer = observer
         self._underway = underway
         self._loop = asyncio.get_running_loop()
+        self._unwatched: deque[tuple[float, Call]] = deque()
+        """Calls that have just come, and when to begin to watch for their callers' leaving: in order."""
+        self._watching: asyncio.TimerHandle | None = None
         self._prefix = secrets.token_hex(4)
         self._count = 0
         self.use(catalogue)
@@ -115,7 +119,7 @@ class Handler:
         assert task is not None
         call.task = task
         self._underway.add(call)
-        watch = self._loop.call_later(_WATCH_AFTER_S, self._watch, call)
+        self._watch_soon(call)
         try:
             await self._answer(call)
         except Rejected as rejected:
@@ -135,10 +139,26 @@ class Handler:
             log.exception("call %s met a defect of the gateway", call.id)
             await self._refuse(call, Rejected(500, "defect", f"the gateway failed; its log tells of {call.id}"))
         finally:
-            watch.cancel()
             self._cache.done(call)
             self._underway.discard(call)
             self._observer.ended(call)
+
+    def _watch_soon(self, call: Call) -> None:
+        """See to it that the call is watched, if it is not over by then. One timer serves all: it costs no call one."""
+        unwatched, now = self._unwatched, self._loop.time()
+        while unwatched and unwatched[0][1].ending is not None:
+            unwatched.popleft()
+        unwatched.append((now + _WATCH_AFTER_S, call))
+        if self._watching is None:
+            self._watching = self._loop.call_later(_WATCH_AFTER_S, self._watch_due)
+
+    def _watch_due(self) -> None:
+        self._watching = None
+        unwatched, now = self._unwatched, self._loop.time()
+        while unwatched and (unwatched[0][0] <= now or unwatched[0][1].ending is not None):
+            self._watch(unwatched.popleft()[1])
+        if unwatched:
+            self._watching = self._loop.call_at(unwatched[0][0], self._watch_due)
 
     def _watch(self, call: Call) -> None:
         """Listen for the caller's leaving; nobody is asked any further for one who has left."""

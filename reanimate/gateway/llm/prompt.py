@@ -17,7 +17,7 @@ _USUAL_OUTPUT = 1_024
 """Reserved for an answer whose length the caller does not bound."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: that would cost a microsecond for each call
 class Needs:
     """What a target must be able to do."""
 
@@ -32,7 +32,7 @@ class Needs:
     """The conversation ends within an assistant's message."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen, as above
 class Prompt:
     """One request body. `fields` is it decoded; never changed in place."""
 

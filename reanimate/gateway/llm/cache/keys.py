@@ -35,7 +35,9 @@ _HEADERS = frozenset({b"x-reanimate-knowledge-version", b"anthropic-version", b"
 def key_of(call: Call) -> bytes:
     """Return the name under which an answer to this call is kept. It holds the tenant: none shares with another."""
     prompt = call.prompt
-    said = sorted((name.decode(), value.decode("latin-1")) for name, value in call.request.headers if name in _HEADERS)
+    said = [(name.decode(), value.decode("latin-1")) for name, value in call.request.headers if name in _HEADERS]
+    if said:
+        said.sort()
     digest = blake2b(
         orjson.dumps([call.tenant.partition, call.route.name, prompt.endpoint.shape, said]), digest_size=20
     )

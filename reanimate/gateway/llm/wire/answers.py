@@ -38,7 +38,7 @@ class ToolCall:
     arguments: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: that would cost a microsecond for each call
 class Answer:
     """An answer as far as policies must know it. `usage` is None where the provider gave none."""
 
