@@ -21,7 +21,17 @@ from reanimate.gateway.llm.wire.outgoing import outgoing
 from reanimate.gateway.request import Request
 from reanimate.llm_settings import LlmSettings
 
-__all__ = ["Rig", "rig_for"]
+__all__ = ["Rig", "probes_in", "rig_for", "users_in"]
+
+
+def users_in(provider: Provider) -> list[Any]:
+    """Return the calls that were made for users."""
+    return [call for call in provider.calls if call.headers.get("user-agent") != "reanimate-probe"]
+
+
+def probes_in(provider: Provider) -> list[Any]:
+    """Return the calls that the gateway made for itself."""
+    return [call for call in provider.calls if call.headers.get("user-agent") == "reanimate-probe"]
 
 
 class Rig:
@@ -70,6 +80,30 @@ class Rig:
             pass
         opened.finished(None)
         return call, opened.reader.facts.text
+
+    async def warm(self, calls: int = 30, **fields: Any) -> None:
+        """Let it be known how quick the first provider is."""
+        for _ in range(calls):
+            await self.ask(**fields)
+
+    async def back(self, target: str, within_s: float = 5.0) -> float:
+        """Ask every 20 ms until `target` answers; return how long that took."""
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        while True:
+            call, _ = await self.ask()
+            if call.answered_by is not None and call.answered_by.name == target:
+                return loop.time() - began
+            assert loop.time() - began < within_s, f"{target} does not come back"
+            await asyncio.sleep(0.02)
+
+    async def closed(self, target: str) -> None:
+        """Wait until a target is as well as it was."""
+        for _ in range(150):
+            if self.standing(target) == "CLOSED":
+                return
+            await asyncio.sleep(0.02)
+        raise AssertionError(f"{target} is {self.standing(target)}")
 
     def standing(self, target: str, key: int = 0) -> str:
         """Return the name of a line's standing."""

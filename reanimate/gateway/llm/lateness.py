@@ -11,6 +11,7 @@ _LATE_UNKNOWN_S = 1.0
 """Of a provider of which nothing is known yet this much silence is no reason to suspect it."""
 _HANGS = 3
 """So many times what 95 of 100 answers take: this one hangs, whatever the others do."""
+_HANGS_S = 0.25
 _NEVER = float("inf")
 
 
@@ -47,7 +48,7 @@ class Lateness:
         else:
             self._hedge_at = began + min(max(p95, settings.hedge_min_s), settings.hedge_max_s)
             self._late_at = began + max(p95, settings.hedge_min_s)
-            self._hangs_at = max(began + _HANGS * p95, self._late_at, began + settings.hedge_max_s)
+            self._hangs_at = began + max(_HANGS * p95, _HANGS_S, settings.hedge_min_s, settings.hedge_max_s)
         self._until = min(began + settings.first_token_s, deadline)
         self._whole_until = _NEVER if stream else began + settings.answer_s
         self.due = 0.0
