@@ -18,8 +18,8 @@ from reanimate.logs import log_to_stderr
 __all__ = ["app", "main"]
 
 _NOUNS = (
-    "backup", "config", "gateway", "hold", "incident", "llm", "offline", "prove", "respond", "restore", "runbook",
-    "top",
+    "backup", "config", "gateway", "hold", "incident", "llm", "offline", "prove", "quota", "respond", "restore",
+    "runbook", "top",
 )  # fmt: skip
 """Commands whose modules bring the database or the vector client: loaded when they are asked for."""
 

@@ -16,7 +16,8 @@ from reanimate.alerts.model import Arrival, RequestHead
 from reanimate.alerts.senders import cloudevents
 from reanimate.clock import utcnow
 from reanimate.db.tables import QuotaAccount, QuotaAlert
-from reanimate.quota.thresholds import Standing, crossed, said
+from reanimate.quota.amounts import said
+from reanimate.quota.thresholds import Standing, crossed
 
 __all__ = ["QuotaWatch"]
 

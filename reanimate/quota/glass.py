@@ -122,8 +122,8 @@ async def note(
 
 async def break_glass(
     session: AsyncSession, quota: str, tenant: str, *, lasts: timedelta, who: str, why: str, now: datetime
-) -> QuotaGrant:
-    """Open the reserve of a quota to ordinary calls for a time.
+) -> tuple[QuotaGrant, list[str]]:
+    """Open the reserve of a quota to ordinary calls for a time; also return the incidents that were told.
 
     Raises:
         InputInvalid: without a reason, or for longer than a day.
@@ -145,10 +145,10 @@ async def break_glass(
     session.add(grant)
     message = f"glass broken: the reserve of quota {quota} is open until {grant.until:%H:%M} UTC"
     data = {"id": grant.id, "until": grant.until.isoformat()}
-    await note(
+    told = await note(
         session, "glass_broken", message, quota=quota, tenant=tenant, actor=who, why=why, now=now, data=data
     )  # fmt: skip
-    return grant
+    return grant, told
 
 
 async def mend_glass(session: AsyncSession, grant: QuotaGrant, *, who: str, why: str, now: datetime) -> None:

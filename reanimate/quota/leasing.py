@@ -75,8 +75,8 @@ def lend(
     need = demand.need + lost if demand.need else 0
     free = max(0, limit - others - kept) if may and _is_now(demand, now) else 0
     alive = 1 + sum(lease.until > now for name, lease in leases.items() if name != holder)
-    more = _more(free, need, demand.want + lost, demand.lease, alive)
-    refused = bool(need) and more < need
+    refused = need > free
+    more = 0 if refused else _more(free, need, demand.want + lost, demand.lease, alive)
     granted = kept + more
     changed = {**leases, holder: Lease(granted, demand.drawn, demand.spent, seq, now + demand.lease_s)}
     # A call that is larger than the whole limit says nothing about what is left of it.
@@ -86,13 +86,12 @@ def lend(
 
 
 def _more(free: int, need: int, want: int, lease: int, alive: int) -> int:
-    """Return how much to lend: what a call needs, and what is wanted as long as there is plenty.
+    """Return how much to lend: at least what a call needs, and what is wanted as long as there is plenty.
 
     Towards the end a block is a part of what is left, so that no gateway sits on what another one's call needs.
     """
     fair = max(need, -(-free // (2 * alive)))
-    wanted = min(want, lease, fair)
-    return min(free, max(need if need <= free else 0, wanted))
+    return min(free, max(need, min(want, lease, fair)))
 
 
 def _is_now(demand: Demand, now: float) -> bool:

@@ -14,12 +14,13 @@ import orjson
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from reanimate.db.tables import QuotaAccount
 from reanimate.errors import Busy
 from reanimate.quota.demand import AccountKey, Ask, Demand, Lent, Reply
 from reanimate.quota.glass import Authority, authorities, note_reserve
 from reanimate.quota.leasing import Account, Lease, lend
 
-__all__ = ["Ledger", "account_of", "leases_json"]
+__all__ = ["Ledger", "read_account"]
 
 _KEPT = 20_000
 _ATTEMPTS = 8
@@ -115,7 +116,7 @@ class Ledger:
         for row in rows:
             self._known[AccountKey(row.quota, row.tenant, row.meter, row.pot, row.starts)] = (
                 row.version,
-                account_of(row),
+                _account(row.extra, row.settled, row.refused, row.leases),
             )
 
     async def _write(
@@ -139,7 +140,7 @@ class Ledger:
                 "held": account.held,
                 "settled": account.settled,
                 "refused": account.refused_at,
-                "leases": leases_json(account),
+                "leases": _leases_json(account),
                 "terms": orjson.Fragment(demands[key].terms),
             }
             for key, (version, account) in changed.items()
@@ -150,17 +151,17 @@ class Ledger:
         return {AccountKey(row.quota, row.tenant, row.meter, row.pot, row.starts) for row in found}
 
 
-def account_of(row: Any) -> Account:
-    """Return the account that a row holds; `row.refused` in seconds since 1970."""
-    return Account(
-        extra=row.extra,
-        settled=row.settled,
-        refused_at=row.refused,
-        leases={name: Lease(*values) for name, values in row.leases.items()},
-    )
+def read_account(row: QuotaAccount) -> Account:
+    """Return what a row of the ledger says."""
+    refused = row.refused_at.timestamp() if row.refused_at is not None else None
+    return _account(row.extra, row.settled, refused, row.leases)
 
 
-def leases_json(account: Account) -> dict[str, list[Any]]:
+def _account(extra: int, settled: int, refused_at: float | None, leases: dict[str, Any]) -> Account:
+    return Account(extra, settled, refused_at, {name: Lease(*values) for name, values in leases.items()})
+
+
+def _leases_json(account: Account) -> dict[str, list[Any]]:
     return {
         name: [lease.granted, lease.drawn, lease.spent, lease.seq, lease.until]
         for name, lease in account.leases.items()

@@ -4,9 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from reanimate.quota.demand import NANO, Meter
-
-__all__ = ["Standing", "crossed", "said"]
+__all__ = ["Standing", "crossed"]
 
 _DEFAULT = (0.8, 1.0)
 
@@ -40,10 +38,3 @@ def crossed(standing: Standing) -> tuple[float, ...]:
     thresholds: Iterable[float] = standing.terms.get("alert_at") or _DEFAULT
     is_out = standing.was_refused and standing.share >= 0.5
     return tuple(at for at in sorted(thresholds) if standing.share >= at or (at == 1.0 and is_out))
-
-
-def said(meter: str, amount: int, currency: str = "") -> str:
-    """Return an amount as people read it."""
-    if meter == Meter.MONEY:
-        return f"{amount / NANO:,.4f} {currency}".strip()
-    return f"{amount:,} {meter}"

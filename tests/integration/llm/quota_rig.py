@@ -3,7 +3,6 @@
 import asyncio
 import itertools
 import signal
-import subprocess
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
@@ -159,5 +158,9 @@ def control_plane(home: Path, database: str, port: int) -> Iterator[ControlPlane
         control.close()
 
 
-def pid_of(process: "subprocess.Popen[bytes]") -> int:
-    return process.pid
+async def until(condition: Callable[[], bool], within_s: float = 15.0) -> None:
+    """Wait until something is so."""
+    deadline = asyncio.get_running_loop().time() + within_s
+    while not condition():
+        assert asyncio.get_running_loop().time() < deadline, "it did not become so"
+        await asyncio.sleep(0.1)

@@ -18,8 +18,9 @@ __all__ = ["Lender"]
 
 log = logging.getLogger("reanimate.gateway")
 
-_TIMEOUT_S = 0.5
+_TIMEOUT_S = 1.5
 """A call that waits for a lease waits no longer than this; then the control plane counts as away."""
+_TRY_FIRST_S = 0.25
 _TRY_AGAIN_S = 1.0
 _TICK_S = 0.25
 _AT_ONCE = 200
@@ -109,6 +110,11 @@ class Lender:
             if len(due) > _AT_ONCE:
                 self._woken.set()
 
+    async def last_word(self) -> None:
+        """Tell what was used and give back the rest, also to a control plane that was away just now."""
+        self._next_try = 0.0
+        await self.ask()
+
     def _is_due(self, purse: Purse, now: float) -> bool:
         if purse.wanted or self.is_away:
             return True
@@ -118,16 +124,9 @@ class Lender:
 
     async def _ask(self, due: list[Purse], wishes: dict[Purse, tuple[int, int]], now: float) -> None:
         demands = tuple(purse.demand(*wishes.get(purse, (0, 0)), now) for purse in due)
-        ask = Ask(self._gateway, self._book.name, self._book.next_seq(), demands)
+        body = Ask(self._gateway, self._book.name, self._book.next_seq(), demands).encode()
         try:
-            async with (
-                asyncio.timeout(_TIMEOUT_S),
-                self._session.post(self._url, data=ask.encode(), headers=self._headers) as answer,
-            ):
-                body = await answer.read()
-                if answer.status != 200:
-                    raise InputInvalid(f"it answered {answer.status}: {body[:200].decode(errors='replace')}")
-            reply = Reply.decode(body)
+            reply = await self._post(body)
             if len(reply.lent) != len(due):
                 raise InputInvalid(f"it answered {len(reply.lent)} of {len(due)} demands")
         except (aiohttp.ClientError, OSError, InputInvalid) as error:
@@ -144,9 +143,26 @@ class Lender:
             log.warning("the control plane lends quota again")
         self._serve()
 
+    async def _post(self, body: bytes) -> Reply:
+        """Send a request, and once more if its answer was lost: said twice, it is the same."""
+        for last in (False, True):
+            try:
+                async with (
+                    asyncio.timeout(_TIMEOUT_S),
+                    self._session.post(self._url, data=body, headers=self._headers) as answer,
+                ):
+                    said = await answer.read()
+                    if answer.status != 200:
+                        raise InputInvalid(f"it answered {answer.status}: {said[:200].decode(errors='replace')}")
+                    return Reply.decode(said)
+            except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
+                if last:
+                    raise
+        raise AssertionError("unreachable")
+
     def _lament(self, problem: str) -> None:
         now = self._clock()
-        self._next_try = now + _TRY_AGAIN_S
+        self._next_try = now + (_TRY_AGAIN_S if self.is_away else _TRY_FIRST_S)
         if not self.is_away:
             self.away_since = now
             log.warning("the control plane lends no quota, what is held is given out, and no more: %s", problem)

@@ -7,7 +7,8 @@ import orjson
 
 from reanimate.gateway.llm.quota.book import DRAWN, GRANTED, HEARD, LEFT, TOLD, Page
 from reanimate.llm_settings import QuotaSettings
-from reanimate.quota.demand import NANO, AccountKey, Demand, Lent, Meter
+from reanimate.quota.amounts import split
+from reanimate.quota.demand import AccountKey, Demand, Lent, Meter
 
 __all__ = ["METERS", "Purse", "Terms"]
 
@@ -33,11 +34,11 @@ class Terms:
     @classmethod
     def of(cls, quota: QuotaSettings, meter: Meter) -> "Terms | None":
         """Return what the quota says of this meter; None if it does not limit it."""
-        given = getattr(quota, meter.value)
-        if given is None:
+        limits = split(quota, meter)
+        if limits is None:
             return None
-        whole = round(given * NANO) if meter is Meter.MONEY else int(given)
-        reserve = int(whole * quota.reserve)
+        limit, reserve = limits
+        whole = limit + reserve
         text = orjson.dumps(
             {
                 "window": quota.window,
@@ -49,7 +50,7 @@ class Terms:
             }
         ).decode()
         return cls(
-            quota, meter, whole - reserve, reserve, _part(whole, quota.lease), _part(whole, quota.away), text
+            quota, meter, limit, reserve, _part(whole, quota.lease), _part(whole, quota.away), text
         )  # fmt: skip
 
 
@@ -180,6 +181,11 @@ class Purse:
         beyond = max(0, self.told + self.terms.away - self.granted)
         self.ceiling = self.granted + min(beyond, self.left)
         self.prefetch_at = inf
+
+    def leave_book(self, page: Page) -> None:
+        """Go on in memory: the book is closed, and a call that ends late must not stumble over that."""
+        self.page = page
+        self._cells, self._at = page.cells, page.base + DRAWN
 
     def _set(self, granted: int, ceiling: int) -> None:
         self.granted, self.ceiling = granted, ceiling

@@ -23,7 +23,7 @@ from reanimate.quota.passes import PASS_HEADER, read_pass
 __all__ = ["Quota", "Reservation"]
 
 _SYNC_EVERY_S = 5.0
-_CLOSE_WITHIN_S = 1.0
+_CLOSE_WITHIN_S = 2.0
 _PASS_HEADER = PASS_HEADER.encode()
 
 
@@ -90,9 +90,11 @@ class Quota:
             purse.renewed_drawn, purse.asked_at, purse.wanted = purse.drawn, 0.0, False
         try:
             async with asyncio.timeout(_CLOSE_WITHIN_S):
-                await self._lender.ask()
+                await self._lender.last_word()
         except TimeoutError:
             pass  # it runs out by itself
+        for purse in self._purses.by_key.values():
+            purse.leave_book(Book.loose())
         self._book.close()
 
     def configure(self, settings: LlmSettings) -> None:
@@ -206,6 +208,7 @@ class Quota:
         now = self._clock()
         for purse, amount in found:
             if self._is_out(purse, amount, now):
+                purse.wanted = purse.wanted or self._lender.is_away  # for when it is back
                 waiter.future.set_exception(self._refusal(purse, amount, now))
                 return
 

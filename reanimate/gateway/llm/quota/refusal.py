@@ -5,18 +5,11 @@ from zoneinfo import ZoneInfo
 
 from reanimate.gateway.llm.failures import Rejected
 from reanimate.gateway.llm.quota.purse import Purse
-from reanimate.quota.demand import NANO, Meter
+from reanimate.quota.amounts import said
 
-__all__ = ["refusal", "told"]
+__all__ = ["refusal"]
 
 _SOON_S = 5.0
-
-
-def told(meter: str, amount: int, currency: str) -> str:
-    """Return an amount in words."""
-    if meter == Meter.MONEY:
-        return f"{amount / NANO:,.4f} {currency}"
-    return f"{amount:,} {meter}"
 
 
 def refusal(purse: Purse, amount: int, *, away_s: float | None, currency: str, now: float) -> Rejected:
@@ -24,15 +17,15 @@ def refusal(purse: Purse, amount: int, *, away_s: float | None, currency: str, n
     quota, key = purse.terms.quota, purse.key
     whose = f" of tenant {key.tenant}" if key.tenant else ""
     resets = datetime.fromtimestamp(purse.ends, UTC).astimezone(ZoneInfo(quota.timezone))
-    used = told(key.meter, purse.others + purse.drawn, currency)
-    limit = told(key.meter, purse.limit, currency)
+    used = said(key.meter, purse.others + purse.drawn, currency)
+    limit = said(key.meter, purse.limit, currency)
     what = f"{'the reserve of ' if key.pot == 'reserve' else ''}quota {quota.name!r}{whose}"
     reset = f"it resets at {resets:%Y-%m-%d %H:%M %Z}"
     until_reset = max(1.0, purse.ends - now)
     if purse.limit == 0:
         return Rejected(429, "quota_exhausted", f"{what} allows none: its limit is {limit} per {quota.window}")
     if amount > purse.limit:
-        need = told(key.meter, amount, currency)
+        need = said(key.meter, amount, currency)
         message = f"{what}: this call may need {need}, more than the whole limit of {limit} per {quota.window}"
         return Rejected(429, "quota_exhausted", f"{message}; bound its output with max_tokens")
     if away_s is not None:
@@ -42,7 +35,7 @@ def refusal(purse: Purse, amount: int, *, away_s: float | None, currency: str, n
         )
         return Rejected(429, "quota_exhausted", message, retry_after_s=min(_SOON_S, until_reset))
     message = f"{what} is used up: {used} of {limit} this {quota.window}, and this call may need "
-    message += f"{told(key.meter, amount, currency)}; {reset}"
+    message += f"{said(key.meter, amount, currency)}; {reset}"
     if amount <= purse.left + purse.held:
         message += "; other gateways hold some of it and may give it back sooner"
         return Rejected(429, "quota_exhausted", message, retry_after_s=min(quota.lease_s, until_reset))
