@@ -190,6 +190,19 @@ def test_to_openai__the_limit_goes_by_the_name_that_the_server_knows(url: str, n
     assert carried(MESSAGES, {"max_tokens": 5}, url=url)[name] == 5
 
 
+def test_to_openai__thinking_of_earlier_turns_is_left_out_and_said_so() -> None:
+    """It is sealed for the model that thought it."""
+    thought = [{"type": "thinking", "thinking": "hm", "signature": "s"}, {"type": "redacted_thinking", "data": "x"}]
+    turns = [{"role": "assistant", "content": [*thought, {"type": "text", "text": "Hi"}]}, *HELLO]
+    out = crossed(MESSAGES, {"messages": turns, "max_tokens": 9})
+    assert isinstance(out, Outgoing)
+    assert out.left_out == ("thinking of earlier turns",)
+    assert orjson.loads(out.body)["messages"][0] == {"role": "assistant", "content": "Hi"}
+    plain = crossed(MESSAGES, {"max_tokens": 9})
+    assert isinstance(plain, Outgoing)
+    assert plain.left_out == ()
+
+
 def test_to_openai__usage_is_asked_for_where_the_server_knows_how() -> None:
     assert "stream_options" not in carried(MESSAGES, {"stream": True}, usage_in_streams=False)
     assert "stream_options" not in carried(MESSAGES, {})
@@ -302,7 +315,7 @@ def test_to_anthropic__what_has_no_place_is_named(fields: dict[str, Any], named:
         ({"messages": [{"role": "user", "content": [{"type": "document", "source": {}}]}]}, "documents"),
         ({"messages": [{"role": "user", "content": [{"type": "search_result"}]}]}, "search results"),
         ({"messages": [{"role": "user", "content": [{"type": "image", "source": {"type": "file"}}]}]}, "from a file"),
-        ({"messages": [{"role": "assistant", "content": [{"type": "thinking", "thinking": "", "signature": ""}]}]},
+        ({"messages": [{"role": "user", "content": [{"type": "thinking", "thinking": "", "signature": ""}]}]},
          "thinking blocks"),
         ({"messages": [{"role": "assistant", "content": [{"type": "server_tool_use"}]}]}, "server_tool_use"),
         ({"messages": [{"role": "user", "content": [

@@ -102,6 +102,8 @@ class Call:
     """What the caller was told, when it was an error."""
     heard: list[bytes] | None = None
     """What was sent to the caller of a stream, in its pieces; only collected when the cache made it a list."""
+    bound: tuple[str, str | None] | None = None
+    """The provider, and the name of its key, that keep what this call goes on with; nobody else can be asked."""
     task: asyncio.Task[Any] | None = None
     left: bool = False
     """Whether the caller has gone."""

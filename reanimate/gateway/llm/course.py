@@ -244,6 +244,7 @@ class Course:
         for other in tuple(self._pending):
             self._leave(other)
         self._note_degraded(line)
+        self._call.degraded.extend(f"asked without {what}" for what in opened.left_out)
 
     def _note_degraded(self, line: Line) -> None:
         """Say for the caller why it was not the first choice that answered."""

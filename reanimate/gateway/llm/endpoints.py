@@ -39,6 +39,7 @@ ENDPOINTS: dict[str, Endpoint] = {
 
 _ACROSS = {
     Shape.CHAT: ENDPOINTS["/v1/messages"],
+    Shape.RESPONSES: ENDPOINTS["/v1/messages"],
     Shape.MESSAGES: ENDPOINTS["/v1/chat/completions"],
 }
 

@@ -93,6 +93,8 @@ _RULES = (
     ErrorRule("unauthorized", Help.KEY, (401,)),
     ErrorRule("unauthorized", Help.KEY, named=_BAD_KEY),
     ErrorRule("forbidden", Help.KEY, (403,)),
+    # Another provider may have it.
+    ErrorRule("not_stored", Help.NEXT, named=_any("previous_response_not_found")),
     # The provider is well, but this model of it is not there.
     ErrorRule("not_found", Help.NEXT, (404, 405, 410)),
     ErrorRule("not_found", Help.NEXT, named=_NO_MODEL),

@@ -24,6 +24,7 @@ from reanimate.gateway.llm.observer import Observer
 from reanimate.gateway.llm.opened import Opened
 from reanimate.gateway.llm.prompt import read_prompt
 from reanimate.gateway.llm.quota.quota import Quota
+from reanimate.gateway.llm.stored import StoredResponses
 from reanimate.gateway.llm.tenants import Tenants
 from reanimate.gateway.llm.underway import Underway
 from reanimate.gateway.llm.wire.errors import error_answer, error_event
@@ -64,6 +65,7 @@ class Handler:
         self._delivery = delivery
         self._observer = observer
         self._underway = underway
+        self._stored = StoredResponses()
         self._loop = asyncio.get_running_loop()
         self._unwatched: deque[tuple[float, Call]] = deque()
         """Calls that have just come, and when to begin to watch for their callers' leaving: in order."""
@@ -197,12 +199,14 @@ class Handler:
         """Ask the providers; what they did is paid for, however it ends."""
         reservation = await self._quota.reserve(call)
         try:
+            self._stored.bind(call)
             opened = await self._failover.open(call, outgoing)
             if opened.reader is not None:
                 await self._delivery.deliver(call, opened)
                 self._cache.keep(call, None)
             else:
                 await self._send(call, opened)
+            self._stored.note(call, opened)
         finally:
             target = call.answered_by
             if target is not None:

@@ -30,6 +30,8 @@ class Opened:
     reader: StreamReader | None = None
     first: list[Event] = field(default_factory=list)
     """Up to the first token; in the provider's wire."""
+    left_out: tuple[str, ...] = ()
+    """What of the question had no place on the provider's wire, and was not needed for the answer."""
     on_finished: Callable[["Opened", Failure | None], None] | None = None
 
     def finished(self, failure: Failure | None) -> None:

@@ -93,7 +93,7 @@ async def ask(failover: "Failover", call: Call, one: Trial, out: Outgoing) -> Op
     attempt.head_at = failover.health.time()
     attempt.status = response.status
     endpoint = upstream_endpoint(call.prompt, target.provider.wire)
-    opened = Opened(attempt, target, one.line.key, response, response.status, response.headers)
+    opened = Opened(attempt, target, one.line.key, response, response.status, response.headers, left_out=out.left_out)
     if call.prompt.stream:
         opened.reader, opened.first = await read_first(
             response,

@@ -54,6 +54,8 @@ def all_failed(route: str, tried: Sequence[Tried], unfit: Mapping[str, str], *, 
         return AllFailed(400 if unfit else 503, "no_target", f"{what} ({account})" if account else what)
     failures = [one.failure for one in tried]
     own = next((one for one in tried if one.failure.help in (Help.LARGER, Help.NONE)), None)
+    if own is None and all(failure.kind == "not_stored" for failure in failures):
+        own = tried[0]
     if own is not None:
         return AllFailed(
             _own_status(own.failure), own.failure.kind, f"{own.target} {own.failure.detail} ({account})",

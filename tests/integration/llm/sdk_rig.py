@@ -65,13 +65,14 @@ class SdkRig:
 async def sdk_rig(home: Path) -> AsyncIterator[SdkRig]:
     """Run everything. Routes: `chat` and `vectors` at gpt, `message` at claude, each under its own wire; `crossed`
     the other way round (`to-claude`, `to-gpt`); `both` asks gpt first and claude then, `back` the other way.
-    `gpt3`, `gpt4`, `claude3` and `claude4` are under names of their own, for tests that break them."""
+    `twins` and `back-twins` ask gpt under one name, then under another. `gpt3`, `gpt4`, `claude3` and `claude4` are under
+    names of their own, for tests that break them."""
     async with Provider("gpt") as gpt, Provider("claude") as claude:
         write_settings(
             home,
             provider_toml("gpt", gpt.url, models=[_MODEL, _EMBEDDER]),
             provider_toml("claude", claude.url, "anthropic", models=[_MODEL]),
-            *(provider_toml(f"gpt{n}", gpt.url, models=[_MODEL]) for n in (2, 3, 4)),
+            *(provider_toml(f"gpt{n}", gpt.url, models=[_MODEL]) for n in (2, 3, 4, 5)),
             *(provider_toml(f"claude{n}", claude.url, "anthropic", models=[_MODEL]) for n in (2, 3, 4)),
             route_toml("chat", ["gpt/large"], hedge=False),
             route_toml("vectors", ["gpt/embedder"], hedge=False),
@@ -79,6 +80,8 @@ async def sdk_rig(home: Path) -> AsyncIterator[SdkRig]:
             route_toml("to-claude", ["claude/large"], hedge=False),
             route_toml("to-gpt", ["gpt/large"], hedge=False),
             route_toml("both", ["gpt2/large", "claude/large"], hedge=False),
+            route_toml("twins", ["gpt5/large", "gpt/large"], hedge=False),
+            route_toml("back-twins", ["gpt/large", "gpt2/large"], hedge=False),
             route_toml("back", ["claude2/large", "gpt/large"], hedge=False),
             *(
                 route_toml(f"{name}{n}", [f"{name}{n}/large"], hedge=False, deadline_s=2.0)

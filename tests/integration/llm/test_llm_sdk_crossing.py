@@ -111,6 +111,48 @@ async def test_claude_to_openai__a_conversation_with_tools(rig: SdkRig) -> None:
     assert ended.stop_reason == "end_turn"
 
 
+RESPONSE_TOOLS: Any = [{"type": "function", "name": name, "parameters": SCHEMA} for name in ("look", "find")]
+
+
+async def test_responses_to_claude__whole_streamed_parsed_and_with_tools(rig: SdkRig) -> None:
+    """And what it thinks of as stored is not: no provider keeps it."""
+    ask: dict[str, Any] = {"model": "to-claude", "input": PROMPT}
+    for answer in await rig.both_openai(lambda c: c.responses.create(**ask, instructions="Be brief.")):
+        assert (answer.output_text, answer.status, answer.model) == (TEXT, "completed", "large")
+        assert answer.usage.output_tokens == 24
+    for events in await rig.streams_openai(lambda c: c.responses.create(**ask, stream=True)):
+        assert "".join(event.delta for event in events if event.type == "response.output_text.delta") == TEXT
+        assert events[-1].type == "response.completed"
+    for parsed in await rig.both_openai(lambda c: c.responses.parse(**ask, text_format=City)):
+        assert isinstance(parsed.output_parsed, City)
+    called = await rig.openai.responses.create(model="to-claude", input=f"{PROMPT} [[tools=2]]", tools=RESPONSE_TOOLS)
+    calls = [item for item in called.output if item.type == "function_call"]
+    assert [call.name for call in calls] == ["look", "find"]
+    results: Any = [{"type": "function_call_output", "call_id": call.call_id, "output": "fine"} for call in calls]
+    follow: Any = [{"role": "user", "content": PROMPT}, *called.output, *results]
+    ended = await rig.openai.responses.create(model="to-claude", input=follow, tools=RESPONSE_TOOLS)
+    assert ended.status == "completed"
+    asked = rig.claude.total
+    with pytest.raises(openai.APIStatusError, match="previous_response_id, which only its provider has"):
+        await rig.openai.responses.create(**ask, previous_response_id=called.id)
+    assert rig.claude.total == asked
+
+
+async def test_responses__fall_back_to_claude_without_the_reasoning_of_another(rig: SdkRig) -> None:
+    """Which is said in a header."""
+    rig.gpt.fail(Fault("status", error="overloaded"))
+    history: Any = [
+        {"role": "user", "content": "Hello"},
+        {"type": "reasoning", "id": "rs_1", "summary": [], "encrypted_content": "sealed"},
+        {"role": "assistant", "content": "Hi"},
+        {"role": "user", "content": PROMPT},
+    ]
+    raw = await rig.openai.responses.with_raw_response.create(model="both", input=history)
+    assert raw.parse().output_text == TEXT
+    assert "asked without reasoning of earlier turns" in raw.headers["x-reanimate-degraded"]
+    assert b"sealed" not in rig.claude.calls[0].raw
+
+
 async def test_both_ways__structured_output(rig: SdkRig) -> None:
     ask: dict[str, Any] = {"model": "to-claude", "messages": said(PROMPT), "response_format": City}
     for answer in await rig.both_openai(lambda c: c.chat.completions.parse(**ask)):

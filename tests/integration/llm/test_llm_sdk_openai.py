@@ -11,7 +11,7 @@ import pytest
 from pydantic import BaseModel
 from sdk_rig import PNG, SdkRig, said, sdk_rig
 
-from reanimate.demo.provider import Behaviour, Fault, answer_text
+from reanimate.demo.provider import Behaviour, Fault, Match, answer_text
 
 PROMPT = "how is the replica?"
 TEXT = answer_text(PROMPT)
@@ -201,3 +201,44 @@ async def test_stream__what_breaks_off_and_cannot_be_gone_on_with_is_raised(rig:
     assert not isinstance(caught.value, openai.APIConnectionError)
     assert isinstance(caught.value.body, dict)
     assert caught.value.body["reanimate"]["attempts"][0]["target"] == "gpt3/large"
+
+
+NOT_STORED = {"error": {"message": "Previous response not found.", "type": "invalid_request_error",
+                        "param": "previous_response_id", "code": "previous_response_not_found"}}  # fmt: skip
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+async def test_responses__what_one_provider_keeps_is_asked_for_there_only(rig: SdkRig, streamed: bool) -> None:
+    """Also when another one would be first again."""
+
+    async def ask(**more: Any) -> Any:
+        if not streamed:
+            return await rig.openai.responses.create(model="twins", input=PROMPT, **more)
+        async with rig.openai.responses.stream(model="twins", input=PROMPT, **more) as stream:
+            return await stream.get_final_response()
+
+    rig.gpt.fail(Fault("status", error="overloaded", match=Match(key="key-of-gpt5")))
+    first = await ask()
+    rig.gpt.fail()
+    second = await ask(previous_response_id=first.id)
+    assert {call.key for call in rig.gpt.calls if call.status == 200} == {"key-of-gpt"}
+    rig.gpt.calls.clear()
+    rig.gpt.fail(Fault("status", error="bad_request", match=Match(key="key-of-gpt")))
+    with pytest.raises(openai.BadRequestError):
+        await ask(previous_response_id=second.id)
+    assert [call.key for call in rig.gpt.calls] == ["key-of-gpt"]
+
+
+async def test_responses__what_is_not_remembered_is_looked_for_at_each(rig: SdkRig) -> None:
+    """After a restart, say. Where nobody has it, the caller hears that."""
+    fault = Fault("status", status=400, body=json.dumps(NOT_STORED), match=Match(key="key-of-gpt"))
+    everywhere = Fault("status", status=400, body=json.dumps(NOT_STORED))
+    rig.gpt.fail(fault)
+    raw = await rig.openai.responses.with_raw_response.create(
+        model="back-twins", input=PROMPT, previous_response_id="resp_old"
+    )
+    assert raw.headers["x-reanimate-target"] == "gpt2/large"
+    rig.gpt.fail(everywhere)
+    with pytest.raises(openai.BadRequestError) as caught:
+        await rig.openai.responses.create(model="back-twins", input=PROMPT, previous_response_id="resp_old")
+    assert caught.value.code == "previous_response_not_found"

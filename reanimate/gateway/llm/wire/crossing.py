@@ -1,6 +1,7 @@
 """An answer of a target's wire, for a caller of perhaps another one."""
 
 import time
+from collections.abc import Callable
 
 import orjson
 
@@ -8,11 +9,19 @@ from reanimate.gateway.llm.call import Call
 from reanimate.gateway.llm.catalogue import Target
 from reanimate.gateway.llm.endpoints import Shape, endpoint_at
 from reanimate.gateway.llm.wire.answers import Answer, Garbage
+from reanimate.gateway.llm.wire.as_response import response_from_message
 from reanimate.gateway.llm.wire.carrying import CannotCarry
+from reanimate.gateway.llm.wire.response_stream import ResponsesFromMessages
 from reanimate.gateway.llm.wire.streams import ChatFromMessages, MessagesFromChat, StreamTranslator
 from reanimate.gateway.llm.wire.translated import completion_from_message, message_from_completion
 
 __all__ = ["endpoint_at", "translate_answer", "translator_for"]
+
+_TRANSLATORS: dict[Shape, Callable[[Call], StreamTranslator]] = {
+    Shape.CHAT: ChatFromMessages,
+    Shape.RESPONSES: ResponsesFromMessages,
+    Shape.MESSAGES: MessagesFromChat,
+}
 
 
 def translate_answer(call: Call, target: Target, answer: Answer) -> bytes:
@@ -22,9 +31,14 @@ def translate_answer(call: Call, target: Target, answer: Answer) -> bytes:
         Garbage: it holds something that the caller's wire has no words for.
     """
     try:
-        if call.prompt.endpoint.shape is Shape.CHAT:
-            return orjson.dumps(completion_from_message(answer.fields, int(time.time())))
-        return orjson.dumps(message_from_completion(answer.fields))
+        match call.prompt.endpoint.shape:
+            case Shape.CHAT:
+                body = completion_from_message(answer.fields, int(time.time()))
+            case Shape.RESPONSES:
+                body = response_from_message(answer.fields, call.prompt.fields, int(time.time()))
+            case _:
+                body = message_from_completion(answer.fields)
+        return orjson.dumps(body)
     except CannotCarry as error:
         raise Garbage(f"an answer of {target.name} with what cannot be carried over: {error.what}") from None
     except (LookupError, TypeError, ValueError, AttributeError) as error:
@@ -36,4 +50,4 @@ def translator_for(call: Call, target: Target) -> StreamTranslator | None:
     endpoint = call.prompt.endpoint
     if target.provider.wire == endpoint.wire:
         return None
-    return ChatFromMessages(call) if endpoint.shape is Shape.CHAT else MessagesFromChat(call)
+    return _TRANSLATORS[endpoint.shape](call)

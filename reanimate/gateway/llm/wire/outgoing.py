@@ -9,6 +9,7 @@ from reanimate.gateway.llm.catalogue import Key, Provider, Target
 from reanimate.gateway.llm.endpoints import Shape, endpoint_at
 from reanimate.gateway.llm.prompt import Prompt
 from reanimate.gateway.llm.wire.carrying import CannotCarry
+from reanimate.gateway.llm.wire.from_responses import chat_from_responses
 from reanimate.gateway.llm.wire.splice import splice, splice_model
 from reanimate.gateway.llm.wire.to_anthropic import to_anthropic
 from reanimate.gateway.llm.wire.to_openai import to_openai
@@ -35,6 +36,8 @@ class Outgoing:
     path: bytes
     headers: list[tuple[bytes, bytes]] = field(repr=False)
     body: bytes = field(repr=False)
+    left_out: tuple[str, ...] = ()
+    """What has no place on the target's wire, and what an answer can do without; the caller is told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +51,8 @@ def outgoing(call: Call, target: Target, key: Key | None) -> Outgoing | Refusal:
     """Return what to send to `target` for `call`: the caller's bytes, but for the model's name, where it can."""
     prompt, provider = call.prompt, target.provider
     endpoint = prompt.endpoint
+    if call.bound is not None and call.bound != (provider.name, key.name if key is not None else None):
+        return Refusal(f"what it goes on with is kept by {call.bound[1] or call.bound[0]} only")
     if provider.wire != endpoint.wire:
         return _crossing(call, target, key)
     query = call.request.target[len(call.request.path) :]
@@ -60,16 +65,19 @@ def _crossing(call: Call, target: Target, key: Key | None) -> Outgoing | Refusal
     endpoint = endpoint_at(prompt.endpoint, wire)
     if endpoint is None:
         return Refusal(f"{_CALLED[prompt.endpoint.shape]} cannot be carried to the {_WIRES[wire]} wire")
+    left_out: list[str] = []
     try:
-        if endpoint.shape is Shape.MESSAGES:
-            body = to_anthropic(prompt.fields, target)
+        if endpoint.shape is Shape.CHAT:
+            body = to_openai(prompt.fields, target, target.provider.usage_in_streams, left_out)
+        elif prompt.endpoint.shape is Shape.RESPONSES:
+            body = to_anthropic(chat_from_responses(prompt.fields, left_out), target)
         else:
-            body = to_openai(prompt.fields, target, target.provider.usage_in_streams)
+            body = to_anthropic(prompt.fields, target)
     except CannotCarry as error:
         return Refusal(f"{error.what} cannot be carried to the {_WIRES[wire]} wire")
     except (LookupError, TypeError, ValueError, AttributeError) as error:
         return Refusal(f"a request that is not built as its own wire wants it ({error!r}) cannot be carried over")
-    return Outgoing(endpoint.path, _headers(call, target, key, crosses=True), orjson.dumps(body))
+    return Outgoing(endpoint.path, _headers(call, target, key, crosses=True), orjson.dumps(body), tuple(left_out))
 
 
 def asks_for_usage(prompt: Prompt) -> bool:

@@ -25,14 +25,16 @@ _TOOL = frozenset(
 _VENDORS = (".openai.com", ".openai.azure.com", ".azure.com")
 
 
-def to_openai(fields: dict[str, Any], target: Target, usage_in_stream: bool) -> dict[str, Any]:
+def to_openai(fields: dict[str, Any], target: Target, usage_in_stream: bool, left_out: list[str]) -> dict[str, Any]:
     """Return the body for `/chat/completions` that asks what a message's `fields` ask.
+
+    `left_out` gets the names of what has no place there, and what the answer can do without.
 
     Raises:
         CannotCarry: they ask for something that the other wire has no words for.
     """
     _refuse_what_has_no_place(fields)
-    body: dict[str, Any] = {"model": target.model, "messages": _messages(fields)}
+    body: dict[str, Any] = {"model": target.model, "messages": _messages(fields, left_out)}
     if (limit := fields.get("max_tokens")) is not None:
         body[limit_name(target)] = limit
     for name in ("temperature", "top_p"):
@@ -123,7 +125,7 @@ def _shape_output(output: dict[str, Any], body: dict[str, Any]) -> None:
         }
 
 
-def _messages(fields: dict[str, Any]) -> list[dict[str, Any]]:
+def _messages(fields: dict[str, Any], left_out: list[str]) -> list[dict[str, Any]]:
     messages: list[dict[str, Any]] = []
     if system := fields.get("system"):
         messages.append({"role": "system", "content": _spoken(system, "system")})
@@ -133,7 +135,7 @@ def _messages(fields: dict[str, Any]) -> list[dict[str, Any]]:
         if role == "system":
             messages.append({"role": "system", "content": _spoken(content, "system")})
         elif role == "assistant":
-            messages.append(_assistant(content))
+            messages.append(_assistant(content, left_out))
         elif role == "user":
             messages += _user(content)
         else:
@@ -167,7 +169,7 @@ def _tool_result(block: dict[str, Any]) -> dict[str, Any]:
     return {"role": "tool", "tool_call_id": block["tool_use_id"], "content": content}
 
 
-def _assistant(content: Any) -> dict[str, Any]:
+def _assistant(content: Any, left_out: list[str]) -> dict[str, Any]:
     if isinstance(content, str):
         return {"role": "assistant", "content": content}
     texts = []
@@ -180,6 +182,10 @@ def _assistant(content: Any) -> dict[str, Any]:
             arguments = orjson.dumps(block["input"]).decode()
             function = {"name": block["name"], "arguments": arguments}
             calls.append({"id": block["id"], "type": "function", "function": function})
+        elif kind in ("thinking", "redacted_thinking"):
+            # Of an earlier turn, and sealed for the model that thought it.
+            if "thinking of earlier turns" not in left_out:
+                left_out.append("thinking of earlier turns")
         else:
             raise CannotCarry(_called(kind))
     # The blocks of one answer are one text, which was only cut for what belongs to its parts.
