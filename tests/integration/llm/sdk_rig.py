@@ -65,8 +65,8 @@ class SdkRig:
 async def sdk_rig(home: Path) -> AsyncIterator[SdkRig]:
     """Run everything. Routes: `chat` and `vectors` at gpt, `message` at claude, each under its own wire; `crossed`
     the other way round (`to-claude`, `to-gpt`); `both` asks gpt first and claude then, `back` the other way.
-    `twins` and `back-twins` ask gpt under one name, then under another. `gpt3`, `gpt4`, `claude3` and `claude4` are under
-    names of their own, for tests that break them."""
+    `twins` and `back-twins` ask gpt under one name, then under another. `gpt3`, `gpt4`, `claude3` and `claude4` are
+    names for tests that break what is behind them."""
     async with Provider("gpt") as gpt, Provider("claude") as claude:
         write_settings(
             home,
