@@ -9,12 +9,12 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from reanimate.incidents.wording import count, share, size
+from reanimate.incidents.wording import clock_time, count, latency, share, size
 
 __all__ = ["draw"]
 
 _LEVELS = {"normal": "green", "degraded": "yellow", "minimal": "red"}
-_STATES = {"up": "green", "coming back": "yellow", "out": "red"}
+_STATES = {"up": "green", "coming back": "yellow", "doubted": "yellow", "out": "red"}
 _FAILED_SHOWN = 8
 
 
@@ -40,10 +40,13 @@ def _gateway(said: dict[str, Any]) -> Iterator[RenderableType]:
     cache = said["cache"]
     unanswered = f"{said['failed_calls']} of {count(said['samples'], 'call')} unanswered ({share(said['error_rate'])})"
     yield Text.from_markup(
-        f"  {f'[red]{unanswered}[/]' if said['failed_calls'] else unanswered}  p50 {_ms(said['p50_ms'])}  "
-        f"p95 {_ms(said['p95_ms'])}  p99 {_ms(said['p99_ms'])}  first token p99 {_ms(said['first_token_p99_ms'])}  "
-        f"cache {share(cache['hit_share'])} of {_looked(cache)}, {size(cache['memory_bytes'])} + "
-        f"{size(cache['disk_bytes'])}  [dim]last {said['window_s']:.0f} s[/]"
+        f"  {f'[red]{unanswered}[/]' if said['failed_calls'] else unanswered}  p50 {latency(said['p50_ms'])}  "
+        f"p95 {latency(said['p95_ms'])}  p99 {latency(said['p99_ms'])}  "
+        f"first token p99 {latency(said['first_token_p99_ms'])}  [dim]last {said['window_s']:.0f} s[/]"
+    )
+    yield Text.from_markup(
+        f"  cache: {share(cache['hit_share'])} of {_looked(cache)}; {size(cache['memory_bytes'])} in memory, "
+        f"{size(cache['disk_bytes'])} on disk"
     )
     yield _targets(said["targets"])
     if said["routes"]:
@@ -65,21 +68,17 @@ def _looked(cache: dict[str, Any]) -> str:
     return count(sum(results.get(result, 0) for result in ("hit", "stale", "miss")), "look-up")
 
 
-def _ms(value: float | None) -> str:
-    if value is None:
-        return "–"
-    return f"{value / 1000:.1f} s" if value >= 10_000 else f"{value:.0f} ms" if value >= 10 else f"{value:.1f} ms"
-
-
-def _table(*columns: str) -> Table:
-    table = Table(*columns, box=None, padding=(0, 2, 0, 2), header_style="dim", pad_edge=False)
-    for column in table.columns[1:]:
-        column.no_wrap = True
+def _table(*columns: str, words: str) -> Table:
+    """Return a table of which the last column, of words, gives way in a narrow terminal; a row is a line."""
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", expand=True)
+    for column in columns:
+        table.add_column(column, no_wrap=True, min_width=len(column))
+    table.add_column(words, no_wrap=True, overflow="ellipsis", ratio=1)
     return table
 
 
 def _targets(targets: list[dict[str, Any]]) -> Table:
-    table = _table("  target", "state", "attempts", "failed", "p50", "p95", "tokens", "cost", "why")
+    table = _table("  target", "state", "attempts", "failed", "p50", "p95", "tokens", "cost", words="why")
     for target in targets:
         failed = f"{target['failed']} ({share(target['error_rate'])})" if target["failed"] else "0"
         table.add_row(
@@ -87,8 +86,8 @@ def _targets(targets: list[dict[str, Any]]) -> Table:
             f"[{_STATES.get(target['state'], 'yellow')}]● {target['state']}[/]",
             count(target["attempts"]),
             f"[red]{failed}[/]" if target["failed"] else failed,
-            _ms(target["p50_ms"]),
-            _ms(target["p95_ms"]),
+            latency(target["p50_ms"]),
+            latency(target["p95_ms"]),
             count(target["tokens"]),
             f"{target['cost']:.4f}",
             escape(target["why"] or ""),
@@ -97,22 +96,23 @@ def _targets(targets: list[dict[str, Any]]) -> Table:
 
 
 def _routes(routes: list[dict[str, Any]]) -> Table:
-    table = _table("  route", "calls/s", "unanswered", "p95", "p99", "retried", "next", "hedged", "continued")
+    table = _table("  route", "calls/s", "unanswered", "p95", "p99", "retried", "next", "hedged", "continued", words="")
     for route in routes:
         again = route["again"]
         table.add_row(
             f"  {escape(route['route'])}",
             f"{route['calls_per_s']:.1f}",
             f"[red]{route['failed']}[/]" if route["failed"] else "0",
-            _ms(route["p95_ms"]),
-            _ms(route["p99_ms"]),
+            latency(route["p95_ms"]),
+            latency(route["p99_ms"]),
             *(count(again.get(purpose, 0)) for purpose in ("retry", "next", "hedge", "continuation")),
+            "",
         )
     return table
 
 
 def _quota(quotas: list[dict[str, Any]]) -> Table:
-    table = _table("  quota", "tenant", "meter", "left", "spent", "of")
+    table = _table("  quota", "tenant", "meter", "left", "spent", "of", words="")
     for quota in quotas:
         left = quota["share_left"]
         tone = "red" if left <= 0 else "yellow" if left < 0.2 else "green"
@@ -124,22 +124,22 @@ def _quota(quotas: list[dict[str, Any]]) -> Table:
             f"[{tone}]{share(left)}[/]",
             count(quota["spent"]),
             count(quota["limit"]),
+            "",
         )
     return table
 
 
 def _failed(calls: list[dict[str, Any]]) -> Table:
-    table = _table("  failed lately", "at (UTC)", "route", "ending", "took", "what happened")
-    table.columns[-1].no_wrap = False
+    table = _table("  failed lately", "at (UTC)", "route", "ending", "took", words="what happened")
     for call in calls:
         error = call["error"] or {}
         attempts = ", ".join(f"{each['target']}: {each['outcome']}" for each in call["attempts"])
         table.add_row(
             f"  {escape(call['id'])}",
-            f"{datetime.fromtimestamp(call['began'], UTC):%H:%M:%S}",
+            clock_time(call["at"])[:8],
             escape(call["route"]),
             f"{call['ending']} {error.get('status', '')}",
-            _ms(call["took_ms"]),
+            latency(call["took_ms"]),
             escape(attempts or error.get("message", "")),
         )
     return table

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-__all__ = ["as_moment", "clock_time", "count", "duration", "moment", "readable", "share", "size", "words"]
+__all__ = ["as_moment", "clock_time", "count", "duration", "latency", "moment", "readable", "share", "size", "words"]
 
 _ABBREVIATIONS = {
     "api": "API",
@@ -47,6 +47,15 @@ def duration(seconds: float | None) -> str:
             head, rest = divmod(whole, unit)
             return f"{head} {name} {rest // lower} {lower_name}" if rest // lower else f"{head} {name}"
     return f"{whole} s"
+
+
+def latency(milliseconds: float | None) -> str:
+    """Say how long a call took; a dash when it is not known."""
+    if milliseconds is None:
+        return "–"
+    if milliseconds >= 10_000:
+        return f"{milliseconds / 1000:.1f} s"
+    return f"{milliseconds:.0f} ms" if milliseconds >= 10 else f"{milliseconds:.1f} ms"
 
 
 def moment(value: datetime | str | None) -> str:

@@ -1,7 +1,7 @@
 """LLM traffic as people watch it: what each gateway does now, who answers, what is held, what failed lately."""
 
 import asyncio
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx
@@ -13,7 +13,7 @@ from reanimate.switches.gateways import control_urls, gateway_figures
 
 __all__ = ["find_call", "llm_traffic", "traffic_of"]
 
-_STANDINGS = {"closed": "up", "half_open": "coming back", "open": "out"}
+_STANDINGS = {"closed": "up", "ramping": "coming back", "suspect": "doubted", "open": "out"}
 
 
 async def llm_traffic(services: Services, window: timedelta, failed: int = 10) -> list[dict[str, Any]]:
@@ -102,7 +102,7 @@ def traffic_of(name: str, figures: dict[str, Any], failed: list[dict[str, Any]])
         ],
         "quota": llm["quota"],
         "rules": [rule for rule in policies["rules"] if rule["holds"]],
-        "failed": failed,
+        "failed": [{**call, "at": datetime.fromtimestamp(call["began"], UTC).isoformat()} for call in failed],
     }
 
 

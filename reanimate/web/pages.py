@@ -1,10 +1,13 @@
-"""Pages for people: incidents, one incident, its postmortem, backups. Server-rendered and readable on a phone.
+"""Pages for people: incidents, one incident, its postmortem, backups, LLM traffic.
+
+Server-rendered and readable on a phone.
 
 `router` needs `request.app.state.services`. Without the record a page says so, and what still works.
 """
 
 import secrets
 from collections.abc import Callable, Coroutine
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, cast
 
@@ -25,6 +28,7 @@ from reanimate.incidents.views import incident_list, incident_view
 from reanimate.orchestrator.coming import next_backups
 from reanimate.orchestrator.launcher import Launcher
 from reanimate.protection.overview import Overview, overview
+from reanimate.switches.llm_traffic import llm_traffic
 from reanimate.web.documents import render_document
 
 __all__ = ["router"]
@@ -40,6 +44,7 @@ _TEMPLATES.filters |= {
     "clock_time": wording.clock_time,
     "count": wording.count,
     "duration": wording.duration,
+    "latency": wording.latency,
     "moment": wording.moment,
     "readable": wording.readable,
     "share": wording.share,
@@ -47,6 +52,7 @@ _TEMPLATES.filters |= {
     "words": wording.words,
 }
 
+_LATELY = timedelta(seconds=60)
 _POLICY = (
     "default-src 'none'; style-src 'nonce-{nonce}'; script-src 'nonce-{nonce}'; connect-src 'self'; img-src data:; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -170,6 +176,17 @@ async def backups(request: Request) -> Response:
 @router.get("/backups.json")
 async def backups_json(request: Request) -> Response:
     return _json((await _overview(request)).to_json())
+
+
+@router.get("/llm")
+async def llm(request: Request) -> Response:
+    """Show the LLM traffic of each gateway in the last minute, also while the record is away."""
+    return _page(request, "llm.html", traffic=await llm_traffic(_services(request), _LATELY))
+
+
+@router.get("/llm.json")
+async def llm_json(request: Request) -> Response:
+    return _json(await llm_traffic(_services(request), _LATELY))
 
 
 async def _overview(request: Request) -> Overview:

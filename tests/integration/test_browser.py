@@ -8,12 +8,15 @@ from pathlib import Path
 
 import pytest
 from incident_story import escalated, story, tell
+from llm_gateway import llm_gateway_for, provider_toml, route_toml, write_settings
 from page_server import open_record, served
 from playwright.async_api import Browser, Page, async_playwright
 from protection_story import failed_night, publish_weeks, put
 
-from reanimate.bootstrap import Services
+from reanimate.bootstrap import Services, open_services
 from reanimate.clock import utcnow
+from reanimate.config import DatabaseSettings, Settings
+from reanimate.demo.provider import Fault, Provider
 from reanimate.incidents import timeline
 
 pytestmark = pytest.mark.external
@@ -28,6 +31,7 @@ PATHS = (
     "/incidents/inc-needed",
     "/incidents/inc-done/postmortem",
     "/backups",
+    "/llm",
 )
 
 
@@ -219,6 +223,58 @@ async def test_backups__are_pictured(tab: Tab, base: str) -> None:
             await tab.page.set_viewport_size(viewport)
             await kb.evaluate("it => it.scrollIntoView()")
             await tab.page.screenshot(path=Path(folder) / f"{name}.png", animations="disabled")
+    assert tab.complaints == []
+
+
+@pytest.fixture
+async def busy(tmp_path: Path, postgres_url: str, free_port: Callable[[], int]) -> AsyncIterator[tuple[str, Provider]]:
+    """The pages of a system whose gateway has answered calls, some with another provider's help, one not at all."""
+    priced = {"name": "large", "input_price": 2.0, "output_price": 10.0}
+    async with Provider("main") as main, Provider("backup") as backup:
+        write_settings(
+            tmp_path,
+            provider_toml("main", main.url, models=[priced]),
+            provider_toml("backup", backup.url, models=["small"]),
+            route_toml("chat", ["main/large", "backup/small"], cache_ttl_s=60),
+        )
+        async with llm_gateway_for(tmp_path) as gateway:
+            for number in range(20):
+                if number == 10:
+                    main.fail(Fault("status", status=500))
+                await gateway.chat(f"question {number}", stream=number % 2 == 0)
+                await gateway.chat("the same question")
+            backup.fail(Fault("status", status=503))
+            await gateway.chat("the last question")
+            database = DatabaseSettings.model_validate({"url": postgres_url})
+            settings = Settings(home=tmp_path, database=database)
+            async with open_services(settings) as services, served(services, free_port()) as url:
+                yield url, main
+
+
+async def test_llm__of_a_gateway_in_trouble(tab: Tab, busy: tuple[str, Provider]) -> None:
+    """Who is out and why, what failed; it keeps itself up to date, and reads well on a phone, in light and dark."""
+    base, _ = busy
+    await tab.page.goto(f"{base}/llm")
+    section = tab.page.locator("section", has=tab.page.get_by_role("heading", name="gateway"))
+    said = await section.inner_text()
+    for expected in ("main/large", "backup/small", "No provider answered 1 call", "out", "reanimate llm call ID"):
+        assert expected in said
+    assert await section.locator("td", has_text="all_failed").count() == 0  # in words, not in names
+    if folder := os.environ.get("SCREENSHOTS"):
+        await tab.page.screenshot(path=Path(folder) / "llm.png", animations="disabled", full_page=True)
+    figure = section.locator("dd").first
+    await tab.page.wait_for_function("() => document.querySelector('#live dd').textContent !== ''")
+    before = await figure.inner_text()
+    await tab.page.wait_for_function(
+        "was => document.querySelector('#live dd').textContent !== was", arg=before, timeout=20_000
+    )
+    await tab.page.set_viewport_size(PHONE)
+    for scheme in ("light", "dark"):
+        await tab.page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
+        assert await tab.page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
+        assert await tab.page.evaluate(_WORST_CONTRAST) >= 4.5
+    if folder:
+        await tab.page.screenshot(path=Path(folder) / "llm-phone.png", animations="disabled")
     assert tab.complaints == []
 
 

@@ -9,7 +9,7 @@ from reanimate.gateway.llm.genai import GenAi
 __all__ = ["render"]
 
 _LEVELS = ("normal", "degraded", "minimal")
-_STANDINGS = {"closed": 0, "half_open": 1, "open": 2}
+_STANDINGS = {"closed": 0, "ramping": 1, "suspect": 1, "open": 2}
 
 
 def render(status: dict[str, Any], genai: GenAi) -> str:
