@@ -20,7 +20,7 @@ from reanimate.gateway.llm.genai import GenAi
 from reanimate.gateway.llm.journal import Journal
 from reanimate.gateway.llm.lookups import Lookups
 from reanimate.gateway.llm.observer import Observer
-from reanimate.gateway.llm.record import record_of
+from reanimate.gateway.llm.record import brief_of, record_of
 from reanimate.gateway.llm.tracing import Tracing, open_tracing
 from reanimate.llm_settings import LlmSettings
 
@@ -243,3 +243,34 @@ def _timed(observer: Observer, call: Call, time: Any) -> float:
     for _ in range(100):
         observer.ended(call)
     return float(time() - began) / 100
+
+
+def test_brief__has_the_same_record() -> None:
+    call = _call()
+    call.ending, call.error, call.degraded = Ending.ANSWERED, None, []
+    call.attempts = [attempt for attempt in call.attempts if attempt.served][:1]
+    call.attempts[0].failure = None
+    brief = brief_of(call, 11.3, 1_000.0)
+    assert brief is not None
+    assert brief.record() == record_of(call, 11.3, 1_000.0)
+    lookups = Lookups()
+    lookups.add_brief(brief)
+    assert orjson.loads(lookups.get(call.id) or b"") == orjson.loads(orjson.dumps(record_of(call, 11.3, 1_000.0)))
+
+
+@pytest.mark.parametrize("change", ["degraded", "ending", "failure", "attempts"])
+def test_brief__only_of_what_went_well(change: str) -> None:
+    call = _call()
+    call.ending, call.error, call.degraded = Ending.ANSWERED, None, []
+    call.attempts = [attempt for attempt in call.attempts if attempt.served][:1]
+    call.attempts[0].failure = None
+    match change:
+        case "degraded":
+            call.degraded.append("another model")
+        case "ending":
+            call.ending = Ending.DEGRADED
+        case "failure":
+            call.attempts[0].failure = Failure("cut", Help.RETRY, "broke off")
+        case "attempts":
+            call.attempts = call.attempts * 2
+    assert brief_of(call, 11.3, 1_000.0) is None

@@ -11,7 +11,7 @@ from reanimate.gateway.llm.figures import Figures
 from reanimate.gateway.llm.genai import GenAi
 from reanimate.gateway.llm.journal import Journal
 from reanimate.gateway.llm.lookups import Lookups
-from reanimate.gateway.llm.record import record_of
+from reanimate.gateway.llm.record import brief_of, record_of
 from reanimate.gateway.llm.tracing import Tracing, open_tracing
 from reanimate.llm_settings import LlmSettings
 
@@ -43,9 +43,13 @@ class Observer:
         now = time.monotonic()  # of the same base as the loop's clock, which uvloop rounds to milliseconds
         self.figures.ended(call, now)
         self.genai.ended(call, now)
-        record = record_of(call, now, self._clock())
+        wall, is_told = self._clock(), self._journal.wants(call)
+        if not is_told and self._tracing is None and (brief := brief_of(call, now, wall)) is not None:
+            self.lookups.add_brief(brief)
+            return
+        record = record_of(call, now, wall)
         self.lookups.add(record, failed=is_unanswered(call) or call.ending is Ending.REJECTED)
-        if self._journal.wants(call):
+        if is_told:
             self._journal.write(call, record)
         if self._tracing is not None:
             self._tracing.add(call, record)

@@ -1,35 +1,93 @@
 """All that is kept of a call after its end: no prompt, no answer, no key's value."""
 
+from dataclasses import dataclass
 from typing import Any
 
 from reanimate.gateway.llm.account import outcome_of
-from reanimate.gateway.llm.call import Attempt, Call, Usage
+from reanimate.gateway.llm.call import Attempt, Call, Ending, Tenant, Usage
+from reanimate.gateway.llm.catalogue import Route
+from reanimate.gateway.llm.endpoints import Endpoint
+from reanimate.gateway.llm.failures import Rejected
 
-__all__ = ["record_of"]
+__all__ = ["Brief", "brief_of", "record_of"]
+
+
+@dataclass(slots=True)  # not frozen: that would cost a microsecond for each call
+class Brief:
+    """A call on a good day, as one provider answered it: what its record is made of when somebody looks it up."""
+
+    id: str
+    ended: float
+    wall: float
+    began: float
+    route: Route
+    asked_for: str
+    tenant: Tenant
+    endpoint: Endpoint
+    stream: bool
+    cache: str
+    usage: Usage
+    attempts: list[Attempt]
+
+    def record(self) -> dict[str, Any]:
+        """Return the same as `record_of` did when it ended."""
+        return _record(self, self.attempts[0].target.name, Ending.ANSWERED, [], None)
+
+
+def brief_of(call: Call, now: float, wall: float) -> Brief | None:
+    """Return what to keep of a call that went well at once; None: there is more to say, `record_of` does.
+
+    `now` is of the loop's clock, `wall` the same moment in seconds of the epoch.
+    """
+    attempts = call.attempts
+    if len(attempts) != 1 or call.ending is not Ending.ANSWERED or call.error is not None or call.degraded:
+        return None
+    attempt = attempts[0]
+    if not attempt.served or attempt.failure is not None:
+        return None
+    prompt = call.prompt
+    return Brief(
+        call.id, now, wall, call.began, call.route, prompt.model[:200], call.tenant, prompt.endpoint, prompt.stream,
+        call.cache, call.usage, attempts,
+    )  # fmt: skip
 
 
 def record_of(call: Call, now: float, wall: float) -> dict[str, Any]:
     """Return the record of a call that ended `now` (of the loop's clock), which is `wall` in seconds of the epoch."""
-    prompt, error = call.prompt, call.error
+    prompt, target = call.prompt, call.answered_by
+    brief = Brief(
+        call.id, now, wall, call.began, call.route, prompt.model[:200], call.tenant, prompt.endpoint, prompt.stream,
+        call.cache, call.usage, call.attempts,
+    )  # fmt: skip
+    answered_by = target.name if target is not None else None
+    return _record(brief, answered_by, call.ending, call.degraded, call.error)
+
+
+def _record(
+    call: Brief,
+    answered_by: str | None,
+    ending: Ending | None,
+    degraded: list[str],
+    error: Rejected | None,
+) -> dict[str, Any]:
     spent = sum(
         attempt.target.price(attempt.usage.input_tokens, attempt.usage.output_tokens)
         for attempt in call.attempts
         if attempt.usage is not None
     )
-    target = call.answered_by
     return {
         "id": call.id,
-        "began": wall - (now - call.began),
-        "took_ms": _ms(now - call.began),
+        "began": call.wall - (call.ended - call.began),
+        "took_ms": _ms(call.ended - call.began),
         "route": call.route.name,
-        "asked_for": prompt.model[:200],
+        "asked_for": call.asked_for,
         "tenant": call.tenant.name,
-        "shape": prompt.endpoint.shape,
-        "stream": prompt.stream,
-        "ending": call.ending,
-        "answered_by": target.name if target is not None else None,
+        "shape": call.endpoint.shape,
+        "stream": call.stream,
+        "ending": ending,
+        "answered_by": answered_by,
         "cache": call.cache,
-        "degraded": call.degraded,
+        "degraded": degraded,
         "error": None
         if error is None
         else {"status": error.status, "kind": error.kind, "message": error.message[:1_000]},

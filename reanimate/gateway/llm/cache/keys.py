@@ -4,7 +4,7 @@ Everything in the body counts but what is named in `_OF_THE_CALLER`, so that a p
 too. Instead of the model's name the route counts: two names of one route ask the same models.
 """
 
-from hashlib import blake2b
+from hashlib import sha256
 
 import orjson
 
@@ -38,12 +38,11 @@ def key_of(call: Call) -> bytes:
     said = [(name.decode(), value.decode("latin-1")) for name, value in call.request.headers if name in _HEADERS]
     if said:
         said.sort()
-    digest = blake2b(
-        orjson.dumps([call.tenant.partition, call.route.name, prompt.endpoint.shape, said]), digest_size=20
-    )
+    # Of what the standard library has it is the quickest by far where the processor helps.
+    digest = sha256(orjson.dumps([call.tenant.partition, call.route.name, prompt.endpoint.shape, said]))
     fields = {name: value for name, value in prompt.fields.items() if name not in _OF_THE_CALLER}
     digest.update(orjson.dumps(fields, option=orjson.OPT_SORT_KEYS))
-    return digest.digest()
+    return digest.digest()[:20]
 
 
 def is_a_question(call: Call) -> bool:

@@ -37,6 +37,7 @@ class Pool:
         self._tls = (tls or _trust()) if self._secure else None
         self._before = b" " + base
         self._after = b" HTTP/1.1\r\nHost: " + authority + b"\r\nAccept-Encoding: identity\r\n"
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._idle: deque[Connection] = deque()
         self._open: set[Connection] = set()
         self._all_gone = asyncio.Event()
@@ -230,9 +231,10 @@ class Pool:
         if connection in self._idle:
             self._idle.remove(connection)
 
-    @staticmethod
-    def _loop_time() -> float:
-        return asyncio.get_running_loop().time()
+    def _loop_time(self) -> float:
+        if self._loop is None:
+            self._loop = asyncio.get_running_loop()
+        return self._loop.time()
 
 
 def _drop(opening: asyncio.Future[Connection]) -> None:
