@@ -70,13 +70,14 @@ class Seen:
 
     ended: Counter[str] = field(default_factory=Counter)
     slowest_s: float = 0.0
-    first_wrong: str = ""
+    first: dict[str, str] = field(default_factory=dict)
+    """How it ended → what the first was that ended so."""
 
     def count(self, how: str, took_s: float, detail: str = "") -> None:
         self.ended[how] += 1
         self.slowest_s = max(self.slowest_s, took_s)
-        if how != "right" and not self.first_wrong:
-            self.first_wrong = f"{how}: {detail[:1500]}"
+        if how != "right":
+            self.first.setdefault(how, detail[:1500])
 
 
 def _settings(main: str, backup: str) -> str:
@@ -236,8 +237,8 @@ def main() -> int:
         Goal("open files grown", _growth(samples, lambda s: s.open_files), "", 8),
         Goal("tasks grown", _growth(samples, lambda s: s.tasks), "", 8),
     ]
-    if seen.first_wrong:
-        progress.print(f"the first that was not right: {seen.first_wrong}", markup=False)
+    for how, detail in seen.first.items():
+        progress.print(f"the first that was {how}: {detail}", markup=False)
     return report.show(options.json)
 
 
