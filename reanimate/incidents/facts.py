@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from reanimate.incidents.llm_traffic import llm_counts, slowest_first_token_ms, total
 from reanimate.incidents.wording import as_moment, count, duration, share
 
 __all__ = [
@@ -11,6 +12,7 @@ __all__ = [
     "contained_entry",
     "gateway_counts",
     "gather",
+    "has_vector_traffic",
     "held",
     "of_kind",
     "refs_of",
@@ -61,6 +63,13 @@ def gateway_counts(view: View) -> tuple[Entry | None, dict[str, Mapping[str, Any
     return None, {}
 
 
+def has_vector_traffic(counted: Mapping[str, Mapping[str, Any]]) -> bool:
+    """Say whether anything is to be told of reads and writes: not when there were LLM calls only."""
+    return not llm_counts(counted) or any(
+        item.get(side, {}).get("asked") for item in counted.values() for side in ("reads", "writes")
+    )
+
+
 def restores(view: View) -> list[tuple[Entry, Mapping[str, Any]]]:
     """Return what was restored and not taken back: the step's entry and its evidence, one for each collection."""
     found: list[tuple[Entry, Mapping[str, Any]]] = []
@@ -109,12 +118,29 @@ def _traffic(view: View) -> dict[str, Fact]:
     if entry is None:
         return {}
     refs = (entry["seq"],)
+    return {**_llm_traffic(counted, refs), **_vector_traffic(counted, refs)}
 
-    def total(side: str, name: str) -> float:
+
+def _llm_traffic(counted: Mapping[str, Mapping[str, Any]], refs: tuple[int, ...]) -> dict[str, Fact]:
+    calls = llm_counts(counted)
+    if not calls:
+        return {}
+    failed = total(calls, "failed")
+    facts = {"llm_failed": Fact(failed, count(failed, "LLM call"), refs)}
+    if (slowest := slowest_first_token_ms(calls)) is not None:
+        facts["first_token_ms"] = Fact(slowest, duration(slowest / 1000), refs)
+    return facts
+
+
+def _vector_traffic(counted: Mapping[str, Mapping[str, Any]], refs: tuple[int, ...]) -> dict[str, Fact]:
+    if not has_vector_traffic(counted):
+        return {}
+
+    def summed(side: str, name: str) -> float:
         return sum(item.get(side, {}).get(name) or 0 for item in counted.values())
 
-    failed, degraded = total("reads", "failed"), total("reads", "degraded")
-    refused, broken = total("writes", "refused"), total("writes", "failed")
+    failed, degraded = summed("reads", "failed"), summed("reads", "degraded")
+    refused, broken = summed("writes", "refused"), summed("writes", "failed")
     facts = {
         "reads_failed": Fact(failed, count(failed, "read"), refs),
         "writes_refused": Fact(refused, count(refused, "write was", "writes were"), refs),

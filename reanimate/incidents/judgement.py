@@ -79,6 +79,27 @@ RULES: tuple[Rule, ...] = (
         "The recovery time objective was missed: {shown} of it was spent.",
         "Shorten the slowest step of the table, or agree on a longer objective for this severity.",
     ),
+    Rule("llm_failed", _none, "well", "No LLM call that went through the gateway was left without an answer."),
+    Rule(
+        "llm_failed",
+        _some,
+        "badly",
+        "{shown} through the gateway ended without an answer, or with half of one and an error.",
+        "Give the route another provider, or a `static_answer`.",
+    ),
+    Rule(
+        "first_token_ms",
+        _at_most(1000),
+        "well",
+        "99 of 100 streamed answers began within {shown} (good: at most 1 s).",
+    ),
+    Rule(
+        "first_token_ms",
+        _above(5000),
+        "badly",
+        "One of 100 streamed answers began only after {shown} (bad: more than 5 s).",
+        "Lower `hedge_max_s` or `first_token_s` of the route, if the users cannot wait that long.",
+    ),
     Rule("reads_failed", _none, "well", "No read that went through the gateway failed."),
     Rule(
         "reads_failed",

@@ -17,6 +17,7 @@ from reanimate.incidents.facts import (
     state_entry,
     uncovered,
 )
+from reanimate.incidents.impact import impact_sentences, impact_tables
 from reanimate.incidents.judgement import Judgement, judge
 from reanimate.incidents.lifecycle import Phase
 from reanimate.incidents.markdown import escape, refs, table
@@ -82,14 +83,7 @@ def _summary(view: View) -> str:
     sentences.append(_ending(view))
     entry, counted = gateway_counts(view)
     if entry:
-        reads = [item["reads"] for item in counted.values()]
-        asked, failed, degraded = (
-            sum(item.get(name) or 0 for item in reads) for name in ("asked", "failed", "degraded")
-        )
-        sentences.append(
-            f"Of {count(asked, 'read')} through the gateway {count(failed)} failed and {count(degraded)} "
-            f"{'was' if degraded == 1 else 'were'} answered by another target than usual{refs([entry['seq']])}."
-        )
+        sentences += impact_sentences(counted, refs([entry["seq"]]))
     return " ".join(sentences)
 
 
@@ -125,26 +119,12 @@ def _impact(view: View) -> str:
     entry, counted = gateway_counts(view)
     if entry is None:
         return "No record covers this: the timeline holds no figures of a gateway."
-    rows = []
-    for name, item in counted.items():
-        reads, writes = item["reads"], item.get("writes", {})
-        slowest = reads.get("slowest_ms")
-        rows.append(
-            (
-                escape(name),
-                *(count(reads.get(key)) for key in ("asked", "answered", "degraded", "failed")),
-                "–" if slowest is None else duration(slowest / 1000),
-                *(count(writes.get(key)) for key in ("asked", "acknowledged", "refused", "failed")),
-            )
-        )
-    head = ("Gateway", "Reads", "answered", "of these degraded", "failed", "slowest")
-    drawn = table((*head, "Writes", "acknowledged", "refused", "unclear"), "lrrrrrrrrr", rows)
     windows = "; ".join(
         f"{escape(name)}: {moment(item.get('since'))} to {clock_time(item.get('now'))}"
         for name, item in counted.items()
     )
     said = _MOMENTS.get(entry["data"].get("moment", ""), "later")
-    return f"The gateways' own counts, taken {said}{refs([entry['seq']])} ({windows}).\n\n{drawn}"
+    return f"The gateways' own counts, taken {said}{refs([entry['seq']])} ({windows}).\n\n" + impact_tables(counted)
 
 
 def _times(view: View) -> str:

@@ -180,7 +180,7 @@ def test_gather__every_rule_has_its_figure() -> None:
     made: set[str] = set()
     for told in (story(), escalated()):
         made |= set(gather(view_of(told)))
-    made |= set(gather(_without_replica())) | set(gather(_without_receivers()))
+    made |= set(gather(_without_replica())) | set(gather(_without_receivers())) | set(gather(_of_llm_calls()))
     assert {rule.figure for rule in RULES} <= made
 
 
@@ -229,3 +229,38 @@ def test_judge__by_thresholds(figure: str, value: float, verdict: str | None) ->
     assert [item.verdict for item in said] == ([verdict] if verdict else [])
     assert all(item.refs == (3,) for item in said)
     assert all(item.action for item in said if item.verdict == "badly")
+
+
+def _of_llm_calls(failed: int = 0, reads: int = 0) -> dict[str, Any]:
+    """Return the view of an incident in whose time the agent called language models."""
+    view = view_of(story())
+    for entry in view["timeline"]:
+        for gateway in entry["data"].get("gateways", {}).values():
+            answered = 320 - failed - 35
+            gateway["llm"] = {
+                "calls": {"asked": 320, "answered": answered, "degraded": 35, "failed": failed},
+                "first_token_p99_ms": 64.0,
+                "p99_ms": 512.0,
+            }
+            gateway["reads"] = {**gateway["reads"], "asked": reads}
+            gateway["writes"] = {**gateway["writes"], "asked": 0}
+    return view
+
+
+def test_render__llm_calls_are_told() -> None:
+    """Their counts are in the summary and the impact; of reads nothing is said when there were none."""
+    document = render(_of_llm_calls())
+    assert "Of 320 LLM calls through the gateway 0 ended without an answer and 35 were answered" in document
+    assert "| gateway | 320 | 285 | 35 | 0 | 0 | 0 | 64 ms | 512 ms |" in _section(document, "Impact")
+    assert "No LLM call that went through the gateway was left without an answer" in document
+    assert "99 of 100 streamed answers began within 64 ms" in document
+    assert "Reads" not in _section(document, "Impact")
+    assert "read that went" not in _section(document, "What went well")
+
+
+def test_render__llm_calls_and_reads_are_both_told() -> None:
+    document = render(_of_llm_calls(failed=4, reads=12))
+    assert "Of 320 LLM calls through the gateway 4 ended without an answer" in document
+    assert "Of 12 reads through the gateway" in document
+    assert "4 LLM calls through the gateway ended without an answer" in _section(document, "What went badly")
+    assert "| Gateway | Reads |" in _section(document, "Impact")
