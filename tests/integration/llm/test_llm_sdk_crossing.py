@@ -1,6 +1,7 @@
 """Each vendor's client, answered by the other vendor's wire: the same conversation, or a refusal that says why."""
 
 import asyncio
+import contextlib
 import json
 from collections.abc import AsyncIterator
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 from pydantic import BaseModel, ConfigDict
 from sdk_rig import PNG, SdkRig, said, sdk_rig
 
-from reanimate.demo.provider import Behaviour, Fault, answer_text
+from reanimate.demo.provider import Behaviour, Fault, Match, answer_text
 
 PROMPT = "how is the replica?"
 TEXT = answer_text(PROMPT)
@@ -279,3 +280,22 @@ async def test_count_tokens__without_anthropic_it_is_an_estimate_and_says_so(rig
 async def test_embeddings__have_no_place_at_anthropic(rig: SdkRig) -> None:
     with pytest.raises(openai.APIStatusError, match="embeddings"):
         await asyncio.to_thread(lambda: rig.openai_sync.embeddings.create(model="to-claude", input="a"))
+
+
+@pytest.mark.parametrize("how", ["fin", "rst", "end"])
+async def test_stream__one_that_breaks_off_is_gone_on_with_across_the_wires(rig: SdkRig, how: Any) -> None:
+    """To the last character, with one finish; each client sees one answer."""
+    for provider in (rig.gpt, rig.claude):
+        provider.behaviour = Behaviour(token_ms=2)
+    rig.gpt.fail(Fault("cut", after=5, how=how, match=Match(key="key-of-gpt6")))
+    rig.claude.fail(Fault("cut", after=5, how=how, match=Match(key="key-of-claude6")))
+    async with rig.openai.chat.completions.stream(model="cut-gpt", messages=said(PROMPT)) as stream:
+        final = await stream.get_final_completion()
+    assert (final.choices[0].message.content, final.choices[0].finish_reason) == (TEXT, "stop")
+    async with rig.anthropic.messages.stream(model="cut-claude", max_tokens=500, messages=said(PROMPT)) as events:
+        message = await events.get_final_message()
+    assert [block.to_dict().get("text") for block in message.content] == [TEXT]
+    assert message.stop_reason == "end_turn"
+    async with rig.openai.responses.stream(model="cut-gpt", input=PROMPT) as told:
+        with contextlib.suppress(openai.APIError):  # or a clear error: never half an answer that looks whole
+            assert (await told.get_final_response()).output_text == TEXT
