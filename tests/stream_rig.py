@@ -1,6 +1,6 @@
 """A gateway before two providers; each case has two targets of its own, so that none hears of another's failures."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from itertools import count
 from pathlib import Path
@@ -25,8 +25,6 @@ _KINDS = {
 }
 """The gateway's providers: where they are, what they speak, and whether they go on after a prefill."""
 _PAIRS = [(first, second) for first in ("main", "main-a") for second in _KINDS if second.startswith("backup")]
-_EACH = {("main", "backup"): 60, ("main-a", "backup-a"): 30}
-_USUALLY = 14
 IDLE_S = 0.3
 
 
@@ -67,7 +65,7 @@ class StreamRig:
         self.claude = anthropic.AsyncAnthropic(base_url=gateway.url, api_key="k", max_retries=0)
 
     def case(self, first: str = "main", second: str = "backup", prompt: str = "") -> Case:
-        number = next(self._routes[first, second])
+        number = next(self._routes[first, second])  # none left: the rig was made with too few
         case = Case(self, f"{first}+{second}-{number}", number)
         case.prompt += prompt
         return case
@@ -90,13 +88,15 @@ class StreamRig:
 
 
 @asynccontextmanager
-async def stream_rig_for(home: Path, **route: Any) -> AsyncIterator[StreamRig]:
-    """Run a gateway; its routes may be told more by `route`."""
+async def stream_rig_for(
+    home: Path, *, each: int = 2, more: Mapping[tuple[str, str], int] | None = None, **route: Any
+) -> AsyncIterator[StreamRig]:
+    """Run a gateway with room for `each` cases of each pair, `more` for some; `route` is for its routes."""
     behaviour = Behaviour(token_ms=0.5)
     async with Provider("main", behaviour=behaviour) as main, Provider("backup", behaviour=behaviour) as backup:
         urls = {"main": main.url, "backup": backup.url}
         numbers = count()
-        pairs = {pair: [next(numbers) for _ in range(_EACH.get(pair, _USUALLY))] for pair in _PAIRS}
+        pairs = {pair: [next(numbers) for _ in range((more or {}).get(pair, each))] for pair in _PAIRS}
         names = [f"m{number}" for taken in pairs.values() for number in taken]
         parts = [
             provider_toml(name, urls[where], wire, [{"name": model, "prefill": prefill} for model in names])

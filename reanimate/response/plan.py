@@ -11,6 +11,7 @@ from reanimate.incidents import record
 from reanimate.incidents.triage import triage
 from reanimate.runbooks.actions.detection import claims_of, findings_of
 from reanimate.runbooks.choice import books_of, choose
+from reanimate.runbooks.llm_look import look_at_providers
 from reanimate.runbooks.look import look
 from reanimate.runbooks.model import joined_steps
 from reanimate.runbooks.registry import ACTIONS
@@ -64,4 +65,5 @@ async def dry_run(services: Services, incident_id: str) -> list[PlannedAction]:
 async def _text_of_a_fresh_triage(services: Services, incident: Incident) -> str:
     known = await findings_of(services, incident.id)
     by_hand = [finding for finding in known if finding.confidence >= 1.0]
-    return choose(by_hand or triage(await claims_of(services, incident.id), await look(services)))[1]
+    claims, providers = await claims_of(services, incident.id), await look_at_providers(services)
+    return choose(by_hand or triage(claims, await look(services), providers=providers))[1]

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from llm_calls import KEY, call_of, catalogue_of, target_of
 
 from reanimate.gateway.llm.wire.outgoing import Outgoing, asks_for_usage, outgoing
-from reanimate.gateway.llm.wire.splice import splice, splice_model
+from reanimate.gateway.llm.wire.splice import model_span, splice
 
 PATHS = {"openai": "/v1/chat/completions", "anthropic": "/v1/messages"}
 
@@ -69,8 +69,29 @@ def test_splice__sets_what_it_should_and_nothing_else(
     raw = json.dumps(document, ensure_ascii=escaped, indent=indent).encode("utf-8", "surrogatepass")
     spliced = json.loads(splice(raw, {"model": b'"new"', "extra\n": b"[1]"}))
     assert spliced == {**document, "model": "new", "extra\n": [1]}
-    if isinstance(old, str):
-        assert json.loads(splice_model(raw, "new")) == {**document, "model": "new"}
+
+
+@given(
+    st.dictionaries(st.text(max_size=5), json_values, max_size=4),
+    st.text(max_size=6),
+    st.dictionaries(st.text(max_size=5) | st.just('a"model'), json_values, max_size=4),
+    st.booleans(),
+    st.sampled_from([None, 1]),
+)
+def test_model__wherever_it_stands(
+    before: dict[str, Any], name: str, after: dict[str, Any], escaped: bool, indent: int | None
+) -> None:
+    """Where it is found quickly, it is the right one; it is found where nothing else is called so."""
+    document = {**before, "model": name}
+    document |= {key: value for key, value in after.items() if key not in document}
+    document["model"] = name
+    raw = json.dumps(document, ensure_ascii=escaped, indent=indent).encode("utf-8", "surrogatepass")
+    span = model_span(raw, document)
+    if span is None:
+        assert raw.count(b'"model"') > 1 or b'\\"model"' in raw
+    else:
+        assert json.loads(raw[: span[0]] + b'"new"' + raw[span[1] :]) == {**document, "model": "new"}
+        assert json.loads(raw[slice(*span)]) == name
 
 
 def test_splice__into_nothing() -> None:

@@ -186,3 +186,16 @@ async def test_a_whole_stream_in_single_bytes_is_the_same() -> None:
         await asyncio.sleep(0)
     assert kinds(await reading) == ["start", "token", "token", "finish", "usage", "done"]
     answer.ends()
+
+
+async def test_once_it_is_over_nothing_is_kept_of_it_and_the_connection_is_let_go() -> None:
+    answer = Answer(idle_s=0.05)
+    answer.comes(TOKENS)
+    await answer.reader.first()
+    answer.comes(FINISH + DONE)
+    await answer.reader.next()
+    assert answer.reader.is_over
+    assert not answer.response.closed
+    await asyncio.sleep(0.3)
+    assert answer.response.closed
+    assert answer.reader._timer is None

@@ -56,7 +56,7 @@ async def send(pool: Pool, out: Outgoing, response: Response) -> None:
     except TransportFailed as failed:
         raise AttemptFailed(classify_broken(failed)) from None
     if response.status >= 300:
-        body = await _error_body(response)
+        body = _without_keys(await _error_body(response), out.headers)
         raise AttemptFailed(classify(response.status, response.headers, body, utcnow()))
 
 
@@ -95,6 +95,15 @@ async def read_first(
         return reader, await reader.first()
     except StreamBroken as broken:
         raise AttemptFailed(broken.failure) from None
+
+
+def _without_keys(body: bytes, headers: list[tuple[bytes, bytes]]) -> bytes:
+    """Return an error without the keys that were sent: some servers repeat them, and callers and logs get to see it."""
+    for name, value in headers:
+        secret = value.removeprefix(b"Bearer ")
+        if secret and (name == b"authorization" or b"key" in name or b"token" in name or b"secret" in name):
+            body = body.replace(secret, b"[key]")
+    return body
 
 
 async def _error_body(response: Response) -> bytes:

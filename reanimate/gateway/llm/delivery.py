@@ -22,6 +22,8 @@ from reanimate.gateway.llm.wire.outgoing import asks_for_usage
 __all__ = ["Delivery"]
 
 _HEAD = (b"cache-control", b"no-cache")
+_KEPT_AT_MOST = 2 * 1024 * 1024
+"""A longer answer is not collected for the cache."""
 _MAY_BE_ASKED_AGAIN = frozenset(("reset", "cut", "no_finish", "malformed_event", "error_event"))
 """How a provider may break off and be asked to go on itself, when there is nobody else. Not one that fell silent."""
 
@@ -51,13 +53,14 @@ class Delivery:
 class _Stream:
     """One answer."""
 
-    __slots__ = ("_broken", "_call", "_failover", "_hides_usage", "_leg", "_silent", "_told", "_used")
+    __slots__ = ("_broken", "_call", "_failover", "_heard", "_hides_usage", "_leg", "_silent", "_told", "_used")
 
     def __init__(self, call: Call, failover: Failover) -> None:
         prompt = call.prompt
         self._call = call
         self._failover = failover
         self._hides_usage = prompt.endpoint.shape is Shape.CHAT and not asks_for_usage(prompt)
+        self._heard = 0
         self._leg: Leg | None = None
         self._told = Facts()
         """What the caller knows of the answer."""
@@ -183,17 +186,22 @@ class _Stream:
 
     async def _send(self, data: bytes) -> None:
         if data:
-            call = self._call
-            if call.heard is not None:
-                call.heard.append(data)
-            await call.request.send(data, more=True)
+            self._hear(data)
+            await self._call.request.send(data, more=True)
+
+    def _hear(self, data: bytes) -> None:
+        call = self._call
+        if call.heard is not None:
+            call.heard.append(data)
+            self._heard += len(data)
+            if self._heard > _KEPT_AT_MOST:
+                call.heard = None
 
     async def _finish(self, data: bytes) -> None:
         call = self._call
         self._end_leg(None)
         call.ending = Ending.DEGRADED if call.degraded else Ending.ANSWERED
-        if call.heard is not None:
-            call.heard.append(data)
+        self._hear(data)
         await call.request.send(data, more=False)
 
 

@@ -75,6 +75,8 @@ class StreamReader:
                 raise StreamBroken(_NOTHING)
             found += events
             if any(event.kind in _SAYS_SOMETHING for event in events):
+                if self._ended:
+                    self._settle()
                 return found
 
     async def next(self) -> list[Event]:
@@ -87,11 +89,8 @@ class StreamReader:
         if not self._ended and self._failure is None:
             self._watch()
         events = await self._read()
-        if not events:
-            self._stop_watching()
-            if not self._response.closed:
-                # The rest of the body may come, so that the connection can be used again; not for long.
-                self._loop.call_later(_END_MARK_S, self._response.abort)
+        if self._ended:
+            self._settle()
         return events
 
     @property
@@ -167,6 +166,12 @@ class StreamReader:
             self._ended = True
         else:
             self._failure = failure
+
+    def _settle(self) -> None:
+        """At the end, let the rest of the body come, so that the connection can be used again; not for long."""
+        self._stop_watching()
+        if not self._response.closed:
+            self._loop.call_later(_END_MARK_S, self._response.abort)
 
     def _watch(self) -> None:
         """Have one timer for the whole stream, which looks when it is due how long there was silence."""

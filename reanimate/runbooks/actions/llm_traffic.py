@@ -190,7 +190,7 @@ class Ramp(Params):
 
     steps: tuple[Annotated[int, Field(gt=0, le=100)], ...] = (10, 50, 100)
     """Percent of the calls, in this order; the last must be 100."""
-    dwell_s: Annotated[float, Field(gt=0, le=600)] = 5.0
+    dwell_s: Annotated[float, Field(gt=0, le=600)] = 3.0
     """How long each share is watched before the next."""
 
 

@@ -59,7 +59,10 @@ async def test_check__tries_each_target_with_each_key(tmp_path: Path, providers:
 async def test_check__never_shows_a_key(tmp_path: Path, providers: tuple[Provider, Provider]) -> None:
     """Nor the headers of the settings; neither to people nor to machines, also when a provider says it back."""
     main, backup = providers
-    main.fail(Fault("status", error="invalid_key"))
+    said = {
+        "error": {"message": "sk-very-secret is no key", "type": "invalid_request_error", "code": "invalid_api_key"}
+    }
+    main.fail(Fault("status", status=401, body=json.dumps(said)))
     write_settings(
         tmp_path,
         provider_toml("main", main.url, keys=["sk-very-secret"]),
@@ -71,6 +74,7 @@ async def test_check__never_shows_a_key(tmp_path: Path, providers: tuple[Provide
         assert code == 1
         for secret in ("very-secret", "also-secret", "hidden-too"):
             assert secret not in output + errors
+        assert "[key] is no key" in " ".join(output.split())
     assert backup.calls[0].headers["x-extra"] == "hidden-too"
 
 

@@ -183,6 +183,17 @@ async def test_errors__of_the_callers_own_pass_as_they_are(rig: SdkRig, error: s
     assert len(rig.gpt.calls) == 1
 
 
+@pytest.mark.parametrize("status", [400, 401])
+async def test_errors__never_show_a_key_of_the_gateways(rig: SdkRig, status: int) -> None:
+    """Also when the provider repeats it."""
+    said = {"error": {"message": "you sent key-of-gpt4", "type": "invalid_request_error", "param": "key-of-gpt4"}}
+    rig.gpt.fail(Fault("status", status=status, body=json.dumps(said)))
+    with pytest.raises(openai.APIStatusError) as caught:
+        await rig.openai.chat.completions.create(model="gpt4", messages=[{"role": "user", "content": PROMPT}])
+    assert "you sent [key]" in str(caught.value)
+    assert "key-of-gpt4" not in str(caught.value) + str(caught.value.body) + caught.value.response.text
+
+
 async def test_errors__of_the_gateway(rig: SdkRig) -> None:
     with pytest.raises(openai.NotFoundError, match="no route is called 'none'"):
         await rig.openai.chat.completions.create(model="none", messages=said(PROMPT))

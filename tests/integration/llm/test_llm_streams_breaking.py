@@ -38,7 +38,8 @@ FORMAT: Any = {"type": "json_schema", "json_schema": {"name": "city", "schema": 
 
 @pytest.fixture(scope="module")
 async def rig(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[StreamRig]:
-    async with stream_rig_for(tmp_path_factory.mktemp("streams")) as running:
+    more = {("main", "backup"): 60, ("main-a", "backup-a"): 30}
+    async with stream_rig_for(tmp_path_factory.mktemp("streams"), each=14, more=more) as running:
         yield running
 
 

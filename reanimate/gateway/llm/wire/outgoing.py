@@ -10,7 +10,7 @@ from reanimate.gateway.llm.endpoints import Shape, endpoint_at
 from reanimate.gateway.llm.prompt import Prompt
 from reanimate.gateway.llm.wire.carrying import CannotCarry
 from reanimate.gateway.llm.wire.from_responses import chat_from_responses
-from reanimate.gateway.llm.wire.splice import splice, splice_model
+from reanimate.gateway.llm.wire.splice import model_span, splice
 from reanimate.gateway.llm.wire.to_anthropic import to_anthropic
 from reanimate.gateway.llm.wire.to_openai import to_openai
 
@@ -29,9 +29,9 @@ _ACCOUNT = frozenset((b"authorization", b"x-api-key", b"api-key", b"openai-organ
 _USAGE_WANTED = orjson.dumps({"include_usage": True})
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Outgoing:
-    """A POST below the provider's base URL."""
+    """A POST below the provider's base URL. Not frozen, which would take longer than all else that is done for it."""
 
     path: bytes
     headers: list[tuple[bytes, bytes]] = field(repr=False)
@@ -87,25 +87,30 @@ def asks_for_usage(prompt: Prompt) -> bool:
 
 
 def _body(prompt: Prompt, target: Target) -> bytes:
-    raw = prompt.raw
-    if target.model != prompt.model:
-        raw = splice_model(raw, target.model)
-    if (
-        prompt.stream
-        and prompt.endpoint.shape is Shape.CHAT
-        and target.provider.usage_in_streams
-        and not asks_for_usage(prompt)
-    ):
-        options = prompt.fields.get("stream_options")
-        wanted = orjson.dumps({**options, "include_usage": True}) if isinstance(options, dict) else _USAGE_WANTED
-        raw = splice(raw, {"stream_options": wanted}) if "stream_options" in prompt.fields else _appended(raw, wanted)
-    return raw
+    raw, fields = prompt.raw, prompt.fields
+    usage = _usage_option(prompt, target)
+    if target.model == prompt.model and usage is None:
+        return raw
+    span = model_span(raw, fields)
+    if span is None or (usage is not None and "stream_options" in fields):
+        values = {"model": orjson.dumps(target.model)}
+        return splice(raw, values if usage is None else {**values, "stream_options": usage})
+    start, end = span
+    parts = [raw[:start], orjson.dumps(target.model), raw[end:]]
+    if usage is not None:
+        close = raw.rindex(b"}")
+        parts[2:] = [raw[end:close], b',"stream_options":', usage, raw[close:]]
+    return b"".join(parts)
 
 
-def _appended(raw: bytes, options: bytes) -> bytes:
-    """Return the body with `stream_options` at its end; it has a model, so a comma is right."""
-    close = raw.rindex(b"}")
-    return b"".join((raw[:close], b',"stream_options":', options, raw[close:]))
+def _usage_option(prompt: Prompt, target: Target) -> bytes | None:
+    """Return the option with which a chat stream tells its tokens, where it would not without."""
+    if not prompt.stream or prompt.endpoint.shape is not Shape.CHAT or not target.provider.usage_in_streams:
+        return None
+    if asks_for_usage(prompt):
+        return None
+    options = prompt.fields.get("stream_options")
+    return orjson.dumps({**options, "include_usage": True}) if isinstance(options, dict) else _USAGE_WANTED
 
 
 def provider_headers(provider: Provider, key: Key | None, *, versioned: bool = False) -> list[tuple[bytes, bytes]]:

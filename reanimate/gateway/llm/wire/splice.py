@@ -2,25 +2,41 @@
 
 import re
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import orjson
 
-__all__ = ["splice", "splice_model"]
+__all__ = ["model_span", "splice"]
 
 _TOKEN = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[{}\[\],:]', re.DOTALL)
-_MODEL = re.compile(rb'"model"[ \t\r\n]*:[ \t\r\n]*("[^"\\]*(?:\\.[^"\\]*)*")', re.DOTALL)
+_FIRST = re.compile(rb'[ \t\r\n]*\{[ \t\r\n]*"model"[ \t\r\n]*:[ \t\r\n]*("[^"\\]*(?:\\.[^"\\]*)*")', re.DOTALL)
+_VALUE = re.compile(rb'"model"[ \t\r\n]*:[ \t\r\n]*("[^"\\]*(?:\\.[^"\\]*)*")', re.DOTALL)
 _SPACE = b" \t\r\n"
+_BACKSLASH = ord("\\")
 
 
-def splice_model(raw: bytes, new: str) -> bytes:
-    """Return `raw`, a JSON object that has a model, with the model `new`."""
-    # A quote within a string is escaped, so where "model" stands but once it is the key, if that is not escaped itself.
-    if raw.count(b'"model"') == 1 and b"\\u006" not in raw:
-        found = _MODEL.search(raw, raw.index(b'"model"'))
-        if found is not None:
-            start, end = found.span(1)
-            return b"".join((raw[:start], orjson.dumps(new), raw[end:]))
-    return splice(raw, {"model": orjson.dumps(new)})
+def model_span(raw: bytes, fields: dict[str, Any]) -> tuple[int, int] | None:
+    """Return where the model's name stands in `raw`, of which `fields` are the top-level fields, if that is quick.
+
+    Searching a long body through costs more than everything else that is done with it: only its two ends are looked at,
+    where the vendors' clients put the name.
+    """
+    if next(iter(fields)) == "model":
+        found = _FIRST.match(raw)
+        if found is not None and orjson.loads(found.group(1)) == fields["model"]:
+            return found.span(1)
+        return None
+    at = raw.rfind(b'"model"')
+    found = _VALUE.match(raw, at) if at > 0 and raw[at - 1] != _BACKSLASH else None
+    if found is None:
+        return None
+    try:
+        # Within another value, or a string, what follows would not be the rest of an object.
+        rest = orjson.loads(b'{"model":' + raw[found.start(1) :])
+    except orjson.JSONDecodeError:
+        return None
+    names = list(fields)
+    return found.span(1) if list(rest) == names[names.index("model") :] else None
 
 
 def splice(raw: bytes, values: Mapping[str, bytes]) -> bytes:
