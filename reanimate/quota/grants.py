@@ -112,7 +112,8 @@ _ADD = text("""
     VALUES (:quota, :tenant, :meter, :pot, to_timestamp(:starts), to_timestamp(:ends), 1, :limit, :amount, 0, 0, 0,
             '{}', CAST(:terms AS jsonb), :now)
     ON CONFLICT (quota, tenant, meter, pot, starts_at) DO UPDATE SET
-        extra = greatest(0, known.extra + excluded.extra), version = known.version + 1, changed_at = excluded.changed_at
+        extra = greatest(0, known.extra + excluded.extra), refused_at = NULL, version = known.version + 1,
+        changed_at = excluded.changed_at
 """)
 
 

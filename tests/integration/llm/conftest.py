@@ -1,9 +1,11 @@
 """Providers that do on demand whatever real ones do on their bad days, fresh for each test."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Iterator
 
 import pytest
+from quota_rig import ControlPlane, control_plane
 
+from reanimate.db.embedded import EmbeddedPostgres, create_database
 from reanimate.demo.provider import Provider
 
 
@@ -19,3 +21,16 @@ async def providers() -> AsyncIterator[tuple[Provider, Provider]]:
     """Two providers that give the same answers: the main one and the one to fall back to."""
     async with Provider("main") as main, Provider("backup") as backup:
         yield main, backup
+
+
+@pytest.fixture(scope="session")
+def quota_control(
+    tmp_path_factory: pytest.TempPathFactory,
+    postgres: EmbeddedPostgres,
+    migrated_template: str,
+    free_port: Callable[[], int],
+) -> Iterator[ControlPlane]:
+    """A web process on a record of its own, that tests of quotas share, each with quotas of its own name."""
+    create_database(postgres.url("postgres"), "quotas", template=migrated_template)
+    with control_plane(tmp_path_factory.mktemp("quota-web"), postgres.url("quotas"), free_port()) as running:
+        yield running

@@ -110,12 +110,15 @@ class ControlPlane:
 
     def rows(self, quota: str, pot: str = "normal") -> list[dict[str, Any]]:
         """What the ledger says of a quota, newest window last."""
-        with psycopg.connect(self.database.replace("+psycopg", "", 1), row_factory=psycopg.rows.dict_row) as connection:
-            found = connection.execute(
-                "SELECT * FROM quota_accounts WHERE quota = %s AND pot = %s ORDER BY starts_at, tenant, meter",
-                (quota, pot),
-            )
-            return found.fetchall()
+        return self.query(
+            f"SELECT * FROM quota_accounts WHERE quota = '{quota}' AND pot = '{pot}' "
+            "ORDER BY starts_at, tenant, meter DESC"
+        )
+
+    def query(self, statement: str) -> list[dict[str, Any]]:
+        url = self.database.replace("+psycopg", "", 1)
+        with psycopg.connect(url, row_factory=psycopg.rows.dict_row) as connection:
+            return connection.execute(statement.encode()).fetchall()
 
     def execute(self, statement: str) -> None:
         with psycopg.connect(self.database.replace("+psycopg", "", 1), autocommit=True) as connection:

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -24,13 +24,9 @@ LIMIT = 100_000
 CALLERS = 64
 
 
-@pytest.fixture(scope="module")
-def control(
-    tmp_path_factory: pytest.TempPathFactory, postgres_url: str, free_port: Callable[[], int]
-) -> Iterator[ControlPlane]:
-    """The control plane that the tests of this module share, each with a quota of its own."""
-    with control_plane(tmp_path_factory.mktemp("web"), postgres_url, free_port()) as running:
-        yield running
+@pytest.fixture
+def control(quota_control: ControlPlane) -> ControlPlane:
+    return quota_control
 
 
 @pytest.fixture

@@ -16,7 +16,6 @@ from typing import NamedTuple
 
 import orjson
 
-from reanimate.errors import ConfigInvalid
 from reanimate.quota.demand import AccountKey
 
 __all__ = ["Book", "Page"]
@@ -50,14 +49,19 @@ class Page(NamedTuple):
 class Book:
     """One file, of one process: the first `quota*.book` in `home` that no other process has.
 
-    Raises:
-        ConfigInvalid: none can be opened.
+    Where none can be had (a full disk, say), the book is in memory only: calls matter more than it does.
     """
 
     def __init__(self, home: Path) -> None:
-        self.path, self._file = _take(home)
+        self.path = home
+        self._file: int | None = None
         size = _PAGE_BYTES * (_PAGES + 1)
-        self._memory = mmap.mmap(self._file, size)
+        try:
+            self.path, self._file = _take(home)
+            self._memory = mmap.mmap(self._file, size)
+        except OSError as error:
+            log.error("no book of quotas can be kept in %s, a restart will forget what was used: %s", home, error)  # noqa: TRY400
+            self._memory = mmap.mmap(-1, size)
         self._cells = memoryview(self._memory).cast("q")
         magic, name, _ = _HEADER.unpack_from(self._memory)
         if magic != _MAGIC:
@@ -130,28 +134,31 @@ class Book:
         self._cells.release()
         with contextlib.suppress(BufferError):  # a page is still held somewhere: it is unmapped with the process
             self._memory.close()
-        os.close(self._file)
+        if self._file is not None:
+            os.close(self._file)
 
 
 def _take(home: Path) -> tuple[Path, int]:
+    """Return the first book that is free, locked.
+
+    Raises:
+        OSError: it cannot be opened, or filled.
+    """
     home.mkdir(parents=True, exist_ok=True)
     for number in range(1, _BOOKS + 1):
         path = home / ("quota.book" if number == 1 else f"quota-{number}.book")
-        try:
-            file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except OSError as error:
-            raise ConfigInvalid(f"the book of quotas {path} cannot be opened: {error.strerror}") from error
+        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             _fill(file, _PAGE_BYTES * (_PAGES + 1))
         except BlockingIOError:
             os.close(file)
-        except OSError as error:
+        except OSError:
             os.close(file)
-            raise ConfigInvalid(f"the book of quotas {path} cannot be kept: {error.strerror}") from error
+            raise
         else:
             return path, file
-    raise ConfigInvalid(f"{_BOOKS} processes have a book of quotas in {home} already")
+    raise OSError(f"{_BOOKS} processes have one there already")
 
 
 def _fill(file: int, size: int) -> None:

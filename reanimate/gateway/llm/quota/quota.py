@@ -134,18 +134,17 @@ class Quota:
         return self._take(call, plan, None, plan.common, estimate(call, plan.first), now)
 
     def _try_targets(self, call: Call, plan: Plan, now: float) -> "Reservation | Short":
-        """Reserve with the first target whose own quotas, if it has any, have room."""
-        nearest: Short = ()
+        """Reserve with the first target whose own quotas, if it has any, are not used up."""
+        first: Short = ()
         for choice in (*call.route.targets, *call.route.cheaper):
             target = choice.target
             own = plan.targets.get(target.name, ())
             purses = (*plan.common, *own)
             found = self._take(call, plan, target if own else None, purses, estimate(call, target), now)
-            if isinstance(found, Reservation):
-                return found
-            if not nearest or (self._is_any_out(nearest, now) and not self._is_any_out(found, now)):
-                nearest = found
-        return nearest
+            if isinstance(found, Reservation) or not self._is_any_out(found, now):
+                return found  # or a lease is waited for
+            first = first or found
+        return first
 
     def _is_any_out(self, short: Short, now: float) -> bool:
         return any(self._is_out(purse, amount, now) for purse, amount in short)

@@ -55,8 +55,10 @@ class Reservation:
         return max(0, min(left)) if left else None
 
     def release(self) -> None:
-        """End it for a call that used nothing."""
-        if self._is_open:
+        """End it for a call that nobody answered; what attempts say that they used is counted all the same."""
+        if any(attempt.usage is not None for attempt in self._call.attempts):
+            self.settle(Usage(), None)
+        elif self._is_open:
             self._is_open = False
             for purse, amount in self._held:
                 purse.settle(amount, 0)
