@@ -35,6 +35,8 @@ _STREAM_PATIENCE_S = 2.0
 """A caller who asked for a stream waits for an equal call's whole answer at most so long: it came to read along."""
 _AT_ONCE = 128 * 1024
 """Answers up to this size are judged in the event loop, greater ones in a thread."""
+_FOR_BAD_TIMES = 256 * 1024
+"""What is kept for bad times only is not greater: a load of embeddings would drive out all that users asked."""
 _AGAIN_S = 60.0
 """An answer kept for bad times only is not replaced more often than this."""
 _ALL_OUT = frozenset({"all_failed", "no_target", "deadline", "held", "not_cached"})
@@ -215,13 +217,13 @@ class LlmCache:
         lookup = self._lookups.get(call)
         if lookup is None or not lookup.stores or not _is_one_answer(call):
             return
-        if lookup.key is None:
-            lookup.key = key_of(call)
-        key, route = lookup.key, call.route.settings
+        size, route = len(body) if body is not None else sum(map(len, call.heard or ())), call.route.settings
+        if not route.cache_ttl_s and size > _FOR_BAD_TIMES:
+            return
+        key = lookup.key = lookup.key or key_of(call)
         known = self._memory.get(key)
         if known and not (route.cache_ttl_s or known.degraded) and self._age(known) < _AGAIN_S:
             return
-        size = len(body) if body is not None else sum(map(len, call.heard or ()))
         if size <= _AT_ONCE and len(call.degraded) == len(lookup.known):
             self._store(call, lookup, key, whole_answer(call, body))
             return

@@ -5,9 +5,12 @@ great a number is let go: a cache may forget. Several gateways of one home share
 """
 
 import asyncio
+import contextlib
 import logging
 import os
 import secrets
+import time
+from array import array
 from collections import OrderedDict
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,11 +23,17 @@ __all__ = ["Disk"]
 log = logging.getLogger("reanimate.gateway")
 
 _EACH_S = 0.2
-_BATCH = 200
+_BATCH = 25
+"""At most so many files each time: making one takes hundreds of microseconds, and calls come first."""
 _WAITING_LIMIT = 16 * 1024 * 1024
 _SWEEP_EACH_S = 300.0
 _SWEEP_SHARE = 20
 """Also swept whenever the limit divided by this has been written."""
+_BLOCK = 4096
+"""What a file takes on disk is a multiple of this."""
+_BLOCK_BITS = 20
+_MOST_BLOCKS = (1 << _BLOCK_BITS) - 1
+_PAUSE_S = 0.001
 _ROOM = 0.9
 """A sweep makes room down to this share of the limit."""
 
@@ -118,44 +127,55 @@ class Disk:
     def _write(self, entries: list[Entry]) -> None:
         """Write files, each whole or not at all. Not synced: the checksum tells after a crash, and a miss is cheap."""
         for entry in entries:
-            path = self._path(entry.key)
-            aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+            path = str(self._path(entry.key))
             content = encode(entry)
             try:
-                path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-                with open(aside, "xb", opener=_private) as file:
-                    file.write(content)
-                aside.replace(path)
+                try:
+                    _put(path, content)
+                except FileNotFoundError:
+                    Path(path).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+                    _put(path, content)
             except OSError as error:
                 self.dropped += 1
                 if not self._refused:  # said once until it works again
                     log.error("cannot keep answers in %s: %s", self._folder, error)  # noqa: TRY400
                 self._refused = True
-                aside.unlink(missing_ok=True) if aside.parent.is_dir() else None
             else:
                 self._refused = False
-                self.size += len(content)
-                self._written += len(content)
+                size = _blocks(len(content)) * _BLOCK
+                self.size += size
+                self._written += size
 
     def _sweep(self) -> None:
-        """Remove the oldest files until the folder is within its limit."""
+        """Remove the oldest files until the folder is within its limit.
+
+        There can be tens of thousands: they are gone through twice instead of being remembered, and slowly, since the
+        calls need this process too.
+        """
         self._written = 0
-        files = sorted(self._files())
-        self.size = sum(size for _, size, _ in files)
+        stamps = array("Q", (int(changed * 1000) << _BLOCK_BITS | blocks for changed, blocks, _ in self._files()))
+        left = sum(stamp & _MOST_BLOCKS for stamp in stamps)
+        self.size = left * _BLOCK
         if self.size <= self.limit:
             return
-        for _, size, path in files:
+        last = 0
+        for stamp in sorted(stamps):
+            left -= stamp & _MOST_BLOCKS
+            last = stamp >> _BLOCK_BITS
+            if left * _BLOCK <= self.limit * _ROOM:
+                break
+        for changed, blocks, path in self._files():
+            if int(changed * 1000) > last:
+                continue
             try:
                 Path(path).unlink(missing_ok=True)
             except OSError as error:
                 log.warning("%s cannot be removed: %s", path, error)
             else:
-                self.size -= size
-            if self.size <= self.limit * _ROOM:
-                return
+                self.size -= blocks * _BLOCK
 
     def _files(self) -> Iterator[tuple[float, int, str]]:
-        """Yield time of change, size and path of each file, also of those that a crash left aside."""
+        """Yield time of change, blocks and path of each file, also of those that a crash left aside."""
         try:
             folders = [item.path for item in os.scandir(self._folder) if item.is_dir(follow_symlinks=False)]
         except FileNotFoundError:
@@ -166,8 +186,26 @@ class Disk:
                     found = item.stat(follow_symlinks=False)
                 except FileNotFoundError:  # another gateway removed it
                     continue
-                yield found.st_mtime, found.st_size, item.path
+                yield found.st_mtime, min(_blocks(found.st_size), _MOST_BLOCKS), item.path
+            time.sleep(_PAUSE_S)
 
 
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)
+def _blocks(size: int) -> int:
+    return -(-size // _BLOCK)
+
+
+def _put(path: str, content: bytes) -> None:
+    """Replace a file, in few system calls."""
+    aside = f"{path}.{secrets.token_hex(4)}"
+    descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        try:
+            if os.write(descriptor, content) != len(content):
+                raise OSError("the disk took only a part")
+        finally:
+            os.close(descriptor)
+        Path(aside).rename(path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            Path(aside).unlink()
+        raise

@@ -28,7 +28,9 @@ class Hit:
     async def send(self, call: Call, headers: list[tuple[bytes, bytes]]) -> None:
         """Send the whole answer in the caller's shape, with `headers` and those that are its own."""
         request = call.request
-        head = [*headers, (b"x-reanimate-age", str(int(self.age_s)).encode())]
+        head = list(headers)
+        if self.target is not None:
+            head.append((b"x-reanimate-age", b"%d" % self.age_s))
         if not call.prompt.stream:
             body = self.marked()
             head += [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
