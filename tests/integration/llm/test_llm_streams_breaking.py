@@ -144,6 +144,41 @@ async def test_a_message_goes_on_with_one_start_one_stop_and_its_blocks_in_order
     assert all(chunk["index"] == 0 for chunk in _chunks(body) if "index" in chunk)
 
 
+async def _read_response(rig: StreamRig, case: Case, **fields: Any) -> tuple[str, Any]:
+    """Return the text that came in pieces, and the final response, of OpenAI's streaming helper."""
+    heard = []
+    async with rig.chat.responses.stream(model=case.route, input=case.prompt, **fields) as stream:
+        async for event in stream:
+            if event.type == "response.output_text.delta":
+                heard.append(event.delta)
+        return "".join(heard), await stream.get_final_response()
+
+
+@pytest.mark.parametrize("broken", [name for name in BREAKS if name != "no finish"])
+async def test_a_response_that_breaks_off_is_completed_by_another_provider(rig: StreamRig, broken: str) -> None:
+    case = rig.case()
+    case.breaks(**BREAKS[broken])
+    heard, done = await _read_response(rig, case)
+    text = answer_text(case.prompt)
+    assert (heard, done.output_text, done.status) == (text, text, "completed")
+    assert [item.type for item in done.output] == ["message"]
+    assert done.usage.output_tokens >= 24
+    assert done.usage.total_tokens == done.usage.input_tokens + done.usage.output_tokens
+    assert case.counts == (1, 1) or broken == "rst"
+
+
+async def test_a_response_that_nobody_can_go_on_with_ends_as_an_error(rig: StreamRig) -> None:
+    case, kept = rig.case(), rig.case()
+    case.breaks("cut", how="fin", after=5)
+    rig.providers["backup"].behaviour = Behaviour(token_ms=0.5, continues="refuse")
+    with pytest.raises(openai.APIError, match="broke off"):
+        await _read_response(rig, case)
+    kept.breaks("cut", how="fin", after=5)
+    with pytest.raises(openai.APIError, match="only its provider keeps"):
+        await _read_response(rig, kept, previous_response_id="resp_1")
+    assert kept.counts == (1, 0)
+
+
 async def test_usage_nobody_asked_for_is_asked_for_and_not_shown(rig: StreamRig) -> None:
     case = rig.case()
     _, body = await _raw(rig, case)

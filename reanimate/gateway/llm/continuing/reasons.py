@@ -7,6 +7,7 @@ from reanimate.gateway.llm.wire.events import Facts
 
 __all__ = ["why_not"]
 
+_KEPT_THERE = ("previous_response_id", "conversation", "background", "prompt")
 _THOUGHTS = ("thinking", "redacted_thinking")
 
 
@@ -31,7 +32,10 @@ def why_not(call: Call, told: Facts, failure: Failure) -> str | None:
     if told.open_block in _THOUGHTS:
         return "it broke off within its thinking"
     if call.prompt.endpoint.shape is Shape.RESPONSES:
-        return "a response is kept by the provider that began it"
+        if any(call.prompt.fields.get(name) for name in _KEPT_THERE):
+            return "it builds on what only its provider keeps"
+        if told.open_block != "message" or not told.text:
+            return "it broke off between two parts of its output"
     if len(call.attempts) >= settings.attempts:
         return f"all {settings.attempts} attempts of route {call.route.name!r} were made"
     return None

@@ -3,6 +3,7 @@
 from reanimate.gateway.llm.call import Call, Usage
 from reanimate.gateway.llm.continuing.chat import ChatSeam
 from reanimate.gateway.llm.continuing.messages import MessagesSeam
+from reanimate.gateway.llm.continuing.responses import ResponsesSeam
 from reanimate.gateway.llm.continuing.seam import Seam, SeamState
 from reanimate.gateway.llm.continuing.stitch import Stitch
 from reanimate.gateway.llm.endpoints import Shape
@@ -16,4 +17,6 @@ def seam_for(call: Call, told: Facts, said: Facts, stitch: Stitch, before: Usage
     state = SeamState(call, told, said, stitch, before)
     if call.prompt.endpoint.shape is Shape.MESSAGES:
         return MessagesSeam(state)
+    if call.prompt.endpoint.shape is Shape.RESPONSES:
+        return ResponsesSeam(state)
     return ChatSeam(state, shows_usage=shows_usage)

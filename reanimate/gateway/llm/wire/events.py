@@ -79,7 +79,8 @@ class Facts:
     """What is known of an answer so far."""
 
     __slots__ = (
-        "blocks", "complete", "created", "finish", "id", "model", "open_block", "several",
+        "blocks", "complete", "created", "finish", "id", "item", "items", "model", "open_block", "response",
+        "sequence", "several",
         "text_parts", "thinking", "tools", "usage", "welded",
     )  # fmt: skip
 
@@ -103,7 +104,15 @@ class Facts:
         self.blocks = 0
         """Of Anthropic's messages: how many content blocks were begun."""
         self.open_block: str | None = None
-        """The type of the last content block while it has not ended."""
+        """The type of the last content block (of an item, with responses) while it has not ended."""
+        self.response: dict[str, Any] = {}
+        """Of OpenAI's responses: what the stream's beginning says."""
+        self.items: list[dict[str, Any]] = []
+        """Of OpenAI's responses: the output that is complete."""
+        self.item: tuple[str, int, int] | None = None
+        """Of OpenAI's responses: id and index of the last message, and how many pieces of text there were before it."""
+        self.sequence = 0
+        """Of OpenAI's responses: the last event's number."""
 
     @property
     def text(self) -> str:

@@ -22,6 +22,7 @@ class ResponsesEvents:
             LookupError, TypeError, ValueError, AttributeError: it is not built as the wire says.
         """
         kind = data.get("type")
+        facts.sequence = data.get("sequence_number") or facts.sequence + 1
         if kind == "response.output_text.delta":
             return _text(facts, data)
         if type(kind) is not str:
@@ -46,8 +47,12 @@ class ResponsesEvents:
             else:
                 facts.thinking = True
             return EventKind.TOKEN, ""
-        if kind == "response.output_text.annotation.added":
+        if kind == "response.output_text.done":
+            facts.open_block = None
+        elif kind == "response.output_text.annotation.added":
             facts.welded = "annotations"
+        elif kind == "response.content_part.added" and data["content_index"] > 0:
+            facts.welded = "several parts of content"
         return EventKind.PING, ""
 
 
@@ -62,6 +67,7 @@ def _text(facts: Facts, data: dict[str, Any]) -> tuple[EventKind, str]:
 
 
 def _start(facts: Facts, response: dict[str, Any]) -> tuple[EventKind, str]:
+    facts.response = response
     facts.id, facts.model = response.get("id") or "", response.get("model") or ""
     facts.created = response.get("created_at") or 0
     return EventKind.START, ""
@@ -73,6 +79,7 @@ def _item(facts: Facts, data: dict[str, Any]) -> tuple[EventKind, str]:
     facts.blocks = data["output_index"] + 1
     facts.open_block = kind
     if kind == "message":
+        facts.item = (item["id"], data["output_index"], len(facts.text_parts))
         return EventKind.START, ""
     if kind == "reasoning":
         facts.thinking = True
@@ -97,6 +104,7 @@ def _whole(facts: Facts, data: dict[str, Any]) -> tuple[EventKind, str]:
         if call.index == data["output_index"]:
             call.is_whole = True
     if data["type"] == "response.output_item.done":
+        facts.items.append(data["item"])
         facts.open_block = None
     return EventKind.PING, ""
 
