@@ -190,6 +190,16 @@ def test_to_openai__the_limit_goes_by_the_name_that_the_server_knows(url: str, n
     assert carried(MESSAGES, {"max_tokens": 5}, url=url)[name] == 5
 
 
+def test_to_anthropic__instructions_on_the_way_move_to_the_front_and_it_is_said_so() -> None:
+    late = {"role": "system", "content": "Be brief."}
+    out = crossed(CHAT, {"messages": [{"role": "system", "content": "Be kind."}, *HELLO, late, *HELLO, late]})
+    assert isinstance(out, Outgoing)
+    assert out.left_out == ("the places of instructions within the conversation",)
+    body = orjson.loads(out.body)
+    assert [block["text"] for block in body["system"]] == ["Be kind.", "Be brief.", "Be brief."]
+    assert body["messages"] == HELLO * 2
+
+
 def test_to_openai__thinking_of_earlier_turns_is_left_out_and_said_so() -> None:
     """It is sealed for the model that thought it."""
     thought = [{"type": "thinking", "thinking": "hm", "signature": "s"}, {"type": "redacted_thinking", "data": "x"}]

@@ -1,17 +1,19 @@
 """What kind of failure it is when a provider does not answer: by its status, its words, or how the connection broke."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
 import orjson
 
+from reanimate.gateway.llm.endpoints import Endpoint, Shape
 from reanimate.gateway.llm.error_rules import rule_for
 from reanimate.gateway.llm.failures import Failure, Help
 from reanimate.gateway.llm.patience import asked_pause
 from reanimate.gateway.llm.transport.errors import TransportFailed, TransportTrouble
 
-__all__ = ["classify", "classify_broken", "classify_error", "garbage"]
+__all__ = ["as_to_endpoint", "classify", "classify_broken", "classify_error", "garbage"]
 
 _WORDS_KEPT = 300
 _PASSED_ON = 64 * 1024
@@ -38,6 +40,17 @@ def classify_error(error: dict[str, Any], now: datetime, body: bytes = b"") -> F
     return failure
 
 
+def as_to_endpoint(endpoint: Endpoint, failure: Failure) -> Failure:
+    """Return what a failure means that was met at an endpoint which many compatible servers do not have.
+
+    That one is not there says nothing about the model, which answers at the others.
+    """
+    if endpoint.shape not in _NOT_EVERYWHERE or failure.kind != "not_found":
+        return failure
+    detail = f"has no {endpoint.path.decode()}, or not this model there: {failure.detail}"
+    return replace(failure, kind="not_offered", help=Help.NEXT, detail=detail, retry_after_s=None, counts=False)
+
+
 def garbage(detail: str) -> Failure:
     """Return what an answer means that is none, though its status says that all is well."""
     return Failure("garbage", Help.NEXT, detail)
@@ -49,6 +62,7 @@ def classify_broken(failed: TransportFailed) -> Failure:
     return Failure(kind, helps, failed.detail)
 
 
+_NOT_EVERYWHERE = (Shape.RESPONSES, Shape.COUNT_TOKENS)
 _BROKEN = {
     TransportTrouble.REFUSED: ("refused", Help.NEXT),
     TransportTrouble.CONNECT_TIMEOUT: ("connect_timeout", Help.NEXT),

@@ -247,9 +247,9 @@ class Handler:
             if hit is not None:
                 await self._serve(call, hit)
                 return
-            if call.prompt.endpoint.shape is Shape.COUNT_TOKENS:
-                await self._estimate(call)
-                return
+        if call.prompt.endpoint.shape is Shape.COUNT_TOKENS and rejected.kind in (*_LAST_RESORT, "not_offered"):
+            await self._estimate(call)
+            return
         call.ending = Ending.REJECTED if rejected.status < 500 else Ending.FAILED
         endpoint = call.prompt.endpoint
         if started:

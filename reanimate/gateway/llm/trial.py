@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from reanimate.gateway.llm.asking import AttemptFailed, read_first, read_whole, send, upstream_endpoint
 from reanimate.gateway.llm.breaker import Standing
 from reanimate.gateway.llm.call import Attempt, Call, Usage
-from reanimate.gateway.llm.classify import garbage
+from reanimate.gateway.llm.classify import as_to_endpoint, garbage
 from reanimate.gateway.llm.endpoints import Shape
 from reanimate.gateway.llm.failures import Failure
 from reanimate.gateway.llm.health import Health, Line
@@ -89,10 +89,13 @@ async def ask(failover: "Failover", call: Call, one: Trial, out: Outgoing) -> Op
         BaseException: what the response was aborted with.
     """
     target, response, attempt = one.line.target, one.response, one.attempt
-    await send(failover.pools.of(target.provider), out, response)
+    endpoint = upstream_endpoint(call.prompt, target.provider.wire)
+    try:
+        await send(failover.pools.of(target.provider), out, response)
+    except AttemptFailed as failed:
+        raise AttemptFailed(as_to_endpoint(endpoint, failed.failure)) from None
     attempt.head_at = failover.health.time()
     attempt.status = response.status
-    endpoint = upstream_endpoint(call.prompt, target.provider.wire)
     opened = Opened(attempt, target, one.line.key, response, response.status, response.headers, left_out=out.left_out)
     if call.prompt.stream:
         opened.reader, opened.first = await read_first(

@@ -10,6 +10,8 @@ __all__ = ["AllFailed", "Tried", "all_failed", "passed_on", "why_not"]
 
 _PAUSED = frozenset(("rate_limited", "quota"))
 _NO_ANSWER = frozenset(("timeout", "stall", "connect_timeout"))
+_NOT_THERE = frozenset(("not_stored", "not_offered"))
+"""What was asked for is with nobody: the caller hears it as the first provider said it."""
 _SOON_S = 1.0
 """When it may be tried again, if nobody says: about when the next probes have been made."""
 
@@ -54,7 +56,7 @@ def all_failed(route: str, tried: Sequence[Tried], unfit: Mapping[str, str], *, 
         return AllFailed(400 if unfit else 503, "no_target", f"{what} ({account})" if account else what)
     failures = [one.failure for one in tried]
     own = next((one for one in tried if one.failure.help in (Help.LARGER, Help.NONE)), None)
-    if own is None and all(failure.kind == "not_stored" for failure in failures):
+    if own is None and all(failure.kind in _NOT_THERE for failure in failures):
         own = tried[0]
     if own is not None:
         return AllFailed(

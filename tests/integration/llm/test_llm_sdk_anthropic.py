@@ -10,7 +10,7 @@ import pytest
 from pydantic import BaseModel
 from sdk_rig import PNG, SdkRig, said, sdk_rig
 
-from reanimate.demo.provider import Behaviour, Fault, answer_text
+from reanimate.demo.provider import Behaviour, Fault, Match, answer_text
 
 PROMPT = "how is the replica?"
 TEXT = answer_text(PROMPT)
@@ -152,3 +152,12 @@ async def test_stream__what_breaks_off_and_cannot_be_gone_on_with_is_raised(rig:
         await rig.streams_anthropic(lambda c: c.messages.create(**ask))
     assert isinstance(caught.value.body, dict)
     assert caught.value.body["error"]["reanimate"]["attempts"][0]["target"] == "claude3/large"
+
+
+async def test_count_tokens__a_server_that_cannot_is_not_left_alone_for_it(rig: SdkRig) -> None:
+    """The count is an estimate then, and messages are answered as before."""
+    rig.claude.fail(Fault("status", status=404, body="{}", match=Match(path="/v1/messages/count_tokens")))
+    for _ in range(3):
+        raw = await rig.anthropic.messages.with_raw_response.count_tokens(model="message", messages=said(PROMPT))
+        assert "estimate" in raw.headers["x-reanimate-degraded"]
+        assert (await rig.anthropic.messages.create(**asking())).stop_reason == "end_turn"

@@ -232,12 +232,13 @@ async def test_responses__what_one_provider_keeps_is_asked_for_there_only(rig: S
     first = await ask()
     rig.gpt.fail()
     second = await ask(previous_response_id=first.id)
-    assert {call.key for call in rig.gpt.calls if call.status == 200} == {"key-of-gpt"}
+    asked = [call for call in rig.gpt.calls if call.path == "/v1/responses"]  # there are shadow calls, too
+    assert {call.key for call in asked if call.status == 200} == {"key-of-gpt"}
     rig.gpt.calls.clear()
     rig.gpt.fail(Fault("status", error="bad_request", match=Match(key="key-of-gpt")))
     with pytest.raises(openai.BadRequestError):
         await ask(previous_response_id=second.id)
-    assert [call.key for call in rig.gpt.calls] == ["key-of-gpt"]
+    assert [call.key for call in rig.gpt.calls if call.path == "/v1/responses"] == ["key-of-gpt"]
 
 
 async def test_responses__what_is_not_remembered_is_looked_for_at_each(rig: SdkRig) -> None:
@@ -253,3 +254,14 @@ async def test_responses__what_is_not_remembered_is_looked_for_at_each(rig: SdkR
     with pytest.raises(openai.BadRequestError) as caught:
         await rig.openai.responses.create(model="back-twins", input=PROMPT, previous_response_id="resp_old")
     assert caught.value.code == "previous_response_not_found"
+
+
+async def test_responses__a_server_without_them_answers_chats_all_the_same(rig: SdkRig) -> None:
+    """Many compatible ones have none: that is no reason to leave the model alone."""
+    rig.gpt.fail(Fault("status", status=404, body='{"detail":"Not Found"}', match=Match(path="/v1/responses")))
+    for _ in range(3):
+        with pytest.raises(openai.NotFoundError, match="Not Found"):
+            await rig.openai.responses.create(model="gpt3", input=PROMPT)
+        answer = await rig.openai.chat.completions.create(model="gpt3", messages=said(PROMPT))
+        assert answer.choices[0].message.content == TEXT
+    assert [call.path for call in rig.gpt.calls] == ["/v1/responses", "/v1/chat/completions"] * 3

@@ -70,9 +70,9 @@ def _crossing(call: Call, target: Target, key: Key | None) -> Outgoing | Refusal
         if endpoint.shape is Shape.CHAT:
             body = to_openai(prompt.fields, target, target.provider.usage_in_streams, left_out)
         elif prompt.endpoint.shape is Shape.RESPONSES:
-            body = to_anthropic(chat_from_responses(prompt.fields, left_out), target)
+            body = to_anthropic(chat_from_responses(prompt.fields, left_out), target, left_out)
         else:
-            body = to_anthropic(prompt.fields, target)
+            body = to_anthropic(prompt.fields, target, left_out)
     except CannotCarry as error:
         return Refusal(f"{error.what} cannot be carried to the {_WIRES[wire]} wire")
     except (LookupError, TypeError, ValueError, AttributeError) as error:

@@ -25,6 +25,7 @@ _KNOWN = frozenset(
      "service_tier", "verbosity", "web_search_options", "functions", "function_call", "moderation",
      *_SAYS_NOTHING_OF_THE_ANSWER)
 )  # fmt: skip
+_MOVED = "the places of instructions within the conversation"
 _EFFORTS = ("low", "medium", "high", "xhigh")
 _MESSAGE = {
     "system": frozenset(("role", "content", "name")),
@@ -37,14 +38,16 @@ _MESSAGE = {
 _ID = re.compile(r"[a-zA-Z0-9_-]+", re.ASCII)
 
 
-def to_anthropic(fields: dict[str, Any], target: Target) -> dict[str, Any]:
+def to_anthropic(fields: dict[str, Any], target: Target, left_out: list[str]) -> dict[str, Any]:
     """Return the body for `/v1/messages` that asks what a chat completion's `fields` ask.
+
+    `left_out` gets the names of what has no place there, and what the answer can do without.
 
     Raises:
         CannotCarry: they ask for something that the other wire has no words for.
     """
     _refuse_what_has_no_place(fields)
-    system, messages = _messages(fields["messages"])
+    system, messages = _messages(fields["messages"], left_out)
     body: dict[str, Any] = {"model": target.model, "max_tokens": _limit(fields, target), "messages": messages}
     if system:
         body["system"] = system[0]["text"] if len(system) == 1 and len(system[0]) == 2 else system
@@ -156,7 +159,7 @@ def _tool_choice(fields: dict[str, Any], has_tools: bool) -> dict[str, Any] | No
     return choice
 
 
-def _messages(given: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+def _messages(given: list[dict[str, Any]], left_out: list[str]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Return the system prompt's blocks and the messages. Instructions on the way move to the front, in their order:
     so does the vendor's own translation."""
     system: list[dict[str, Any]] = []
@@ -170,6 +173,8 @@ def _messages(given: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[d
         if role != "tool" and message.get("name"):
             raise CannotCarry("the name of a message's author")
         if role == "system":
+            if messages and _MOVED not in left_out:
+                left_out.append(_MOVED)
             system += [_text(part) for part in blocks_of(message["content"])]
             continue
         if role == "tool":
