@@ -119,7 +119,7 @@ def _quota(quotas: list[dict[str, Any]]) -> Table:
         pot = "" if quota["pot"] == "normal" else f" ({quota['pot']})"
         table.add_row(
             f"  {escape(quota['quota'])}{pot}",
-            escape(quota["tenant"]),
+            escape(quota["tenant"] or "all"),
             quota["meter"],
             f"[{tone}]{share(left)}[/]",
             count(quota["spent"]),

@@ -117,7 +117,7 @@ def _keeping(status: dict[str, Any]) -> Iterable[list[str]]:
         family(
             "llm_quota_left_share", "gauge", "What is left of a quota's window.",
             [
-                ({name: str(quota[name]) for name in ("quota", "tenant", "meter", "pot")}, quota["share_left"])
+                ({name: str(quota[name]) or "*" for name in ("quota", "tenant", "meter", "pot")}, quota["share_left"])
                 for quota in status["quota"]
             ],
         ),
