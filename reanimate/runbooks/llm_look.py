@@ -1,7 +1,7 @@
 """How the gateways see the LLM providers now, and what of it an incident is about."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -18,6 +18,9 @@ __all__ = ["LlmSubject", "SeenTarget", "look_at_providers", "seen_targets", "sub
 _LATELY = timedelta(seconds=30)
 _ANSWERED_SHARE = 0.5
 _LEAST = 3
+_LEAST_ANSWERS = 10
+_REFUSED_SHARE = 0.2
+_EMPTY_SHARE = 0.1
 
 
 @dataclass(frozen=True)
@@ -81,6 +84,20 @@ class SeenTarget:
     kinds: Mapping[str, int]
     """How attempts ended, by kind."""
     why: str = ""
+    finishes: Mapping[str, int] = field(default_factory=dict)
+    """How answers ended, in the provider's words."""
+
+    @property
+    def is_poor(self) -> str:
+        """Say what is poor about its answers: many refused or empty; nothing where they are as they should be."""
+        answers = sum(self.finishes.values())
+        if answers < _LEAST_ANSWERS:
+            return ""
+        refused = sum(self.finishes.get(name, 0) for name in ("refusal", "content_filter")) / answers
+        empty = self.finishes.get("empty", 0) / answers
+        if refused > _REFUSED_SHARE or empty > _EMPTY_SHARE:
+            return f"{refused:.0%} refused and {empty:.0%} empty of {answers} answers"
+        return ""
 
     @property
     def is_out(self) -> bool:
@@ -99,6 +116,7 @@ async def seen_targets(services: Services, since: datetime | None = None) -> tup
 def _seen(name: str, told: Mapping[str, dict[str, Any]]) -> SeenTarget:
     open_at, samples, failed, why = [], 0, 0, ""
     kinds: dict[str, int] = {}
+    finishes: dict[str, int] = {}
     for gateway, said in told.items():
         health = (said.get("health") or {}).get(name) or {}
         if str(health.get("standing", "")).lower() == "open":
@@ -109,7 +127,9 @@ def _seen(name: str, told: Mapping[str, dict[str, Any]]) -> SeenTarget:
         failed += int(counted.get("failed", 0))
         for kind, count in (counted.get("attempts") or {}).items():
             kinds[kind] = kinds.get(kind, 0) + int(count)
-    return SeenTarget(name, tuple(open_at), samples, failed, kinds, why)
+        for finish, count in (counted.get("finishes") or {}).items():
+            finishes[finish] = finishes.get(finish, 0) + int(count)
+    return SeenTarget(name, tuple(open_at), samples, failed, kinds, why, finishes)
 
 
 async def look_at_providers(services: Services) -> list[ProviderLook]:

@@ -7,7 +7,7 @@ from reanimate.runbooks.actions.detection import AssessImpact, IdentifyFault, Se
 from reanimate.runbooks.actions.evidence import GatherEvidence
 from reanimate.runbooks.actions.llm_attack import HumanReview, StopSubject
 from reanimate.runbooks.actions.llm_checks import CheckStatusPage, VerifyAnswers, WaitForProvider
-from reanimate.runbooks.actions.llm_quality import CompareAnswers, WaitForQuality
+from reanimate.runbooks.actions.llm_quality import CompareAnswers, MoveToBetterModel, WaitForQuality
 from reanimate.runbooks.actions.llm_quota import AskForTopUp, WaitForQuota
 from reanimate.runbooks.actions.llm_traffic import CacheMode, ReturnProvider, SwitchProvider, UseCheaperModel
 from reanimate.runbooks.actions.people import CallPerson, NotifyPeople
@@ -48,6 +48,7 @@ ACTIONS: dict[str, Action[Any]] = {
         AskForTopUp,
         WaitForQuota,
         CompareAnswers,
+        MoveToBetterModel,
         WaitForQuality,
         StopSubject,
         HumanReview,

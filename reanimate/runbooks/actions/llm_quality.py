@@ -2,20 +2,22 @@
 
 import asyncio
 import time
+from datetime import timedelta
 from typing import Annotated, Any
 
 from pydantic import Field
 
 from reanimate.db.tables import Incident
 from reanimate.errors import CheckFailed
-from reanimate.runbooks.action import Action, ActionContext, Evidence, NoParams, Params
-from reanimate.runbooks.actions.llm_traffic import about, targets_of
+from reanimate.runbooks.action import Action, ActionContext, Evidence, NoParams, Outcome, Params
+from reanimate.runbooks.actions.llm_traffic import Keeping, SwitchProvider, about, targets_of
 from reanimate.runbooks.llm_ask import run_checks
-from reanimate.runbooks.llm_look import seen_targets
+from reanimate.runbooks.llm_look import SeenTarget, seen_targets
 
-__all__ = ["CompareAnswers", "WaitForQuality"]
+__all__ = ["CompareAnswers", "MoveToBetterModel", "WaitForQuality"]
 
 _GOOD_IN_A_ROW = 3
+_LATELY = timedelta(minutes=5)
 
 
 class CompareAnswers(Action[NoParams]):
@@ -44,12 +46,38 @@ class CompareAnswers(Action[NoParams]):
         ]
         asked = list(dict.fromkeys([*suspects, *others]))
         results = await asyncio.gather(*(run_checks(context.services, target) for target in asked))
-        seen, _ = await seen_targets(context.services)
+        seen, _ = await seen_targets(context.services, context.now() - _LATELY)
+        found = dict(zip(asked, results, strict=True))
+        await context.save(compared=[_compared(target, target in suspects, found[target], seen) for target in asked])
         return {
             "suspects": suspects,
-            "checks": dict(zip(asked, results, strict=True)),
-            "figures": {target: dict(seen[target].kinds) for target in asked},
+            "checks": found,
+            "finishes": {target: dict(seen[target].finishes) for target in asked},
         }
+
+
+def _compared(target: str, suspect: bool, results: list[dict[str, Any]], seen: dict[str, SeenTarget]) -> dict[str, Any]:
+    right = sum(item["passed"] for item in results)
+    return {
+        "target": target, "suspect": suspect, "asked": len(results), "right": right, "poor": seen[target].is_poor,
+    }  # fmt: skip
+
+
+class MoveToBetterModel(SwitchProvider):
+    """Move to a model that answers better: the one in question is not asked, whatever else fails."""
+
+    name = "move_to_better_model"
+
+    async def check_before(self, context: ActionContext[Keeping]) -> Outcome | None:
+        compared = await context.earlier(CompareAnswers.name, "compared")
+        suspects = [item for item in compared if item["suspect"]]
+        if suspects and all(item["asked"] == item["right"] > 0 and not item["poor"] for item in suspects):
+            return Outcome({"compared": compared}, skipped="it answers all known questions right: calls stay")
+        worst = min((item["right"] / item["asked"] for item in suspects if item["asked"]), default=0.0)
+        others = [item for item in compared if not item["suspect"]]
+        if others and all(item["asked"] and item["right"] / item["asked"] < worst for item in others):
+            return Outcome({"compared": compared}, skipped="nobody else answers better: calls stay where they are")
+        return await super().check_before(context)
 
 
 class Patience(Params):
@@ -86,7 +114,9 @@ class WaitForQuality(Action[Patience]):
                     "whether its answers are right again cannot be seen",
                     hint="set [[llm.checks]] and run `reanimate respond` again, or close the incident by hand",
                 )
-            failed = [f"{name}, {one['check']}: {one['found']}" for name in results for one in results[name]
+            seen, _ = await seen_targets(context.services)
+            failed = [f"{name}: {poor}" for name in targets if (poor := seen[name].is_poor)]
+            failed += [f"{name}, {one['check']}: {one['found']}" for name in results for one in results[name]
                       if not one["passed"]]  # fmt: skip
             good, wrong = (0, "; ".join(failed)) if failed else (good + 1, "")
             waited = time.monotonic() - began

@@ -13,7 +13,7 @@ from reanimate.runbooks.llm_ask import ask_target
 from reanimate.runbooks.llm_look import LlmSubject, SeenTarget, look_at_providers, seen_targets, subject_of
 from reanimate.switches.document import Claim
 
-__all__ = ["CacheMode", "ReturnProvider", "SwitchProvider", "UseCheaperModel", "targets_of"]
+__all__ = ["CacheMode", "Keeping", "ReturnProvider", "SwitchProvider", "UseCheaperModel", "about", "targets_of"]
 
 
 def about(context: ActionContext[Any]) -> LlmSubject:
@@ -239,6 +239,7 @@ class ReturnProvider(Action[Ramp]):
         own = [seen[target] for target in targets_of(context)]
         asked = [await ask_target(context.services, target.name) for target in own]
         wrong = [item.detail for item in asked if item is not None and not item.ok]
+        wrong += [f"{target.name}: {target.is_poor}" for target in own if target.is_poor]
         out = [target.name for target in own if target.is_out]
         if out or wrong:
             await self._keep_away(context)

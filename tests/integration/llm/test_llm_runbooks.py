@@ -18,6 +18,7 @@ from reanimate.demo.provider import Fault as Outage
 from reanimate.errors import CheckFailed, VerificationFailed
 from reanimate.incidents.faults import Fault
 from reanimate.incidents.lifecycle import State
+from reanimate.response.plan import dry_run
 from reanimate.response.reflex import place_reflex
 from reanimate.response.respond import respond
 from reanimate.runbooks.action import Action, ActionContext
@@ -148,6 +149,16 @@ async def test_output_quality_drop(scene: Scene) -> None:
     assert await responding is State.RECOVERED
     assert await scene.holds() == {}
     assert (await scene.evidence(incident_id, "verify_answers"))["checks"]["main/large"][0]["passed"] is True
+
+
+async def test_output_quality_drop__nothing_is_wrong(scene: Scene) -> None:
+    """An alert about a model that answers all known questions right moves nobody's calls, and ends by proof."""
+    incident_id = await scene.open(Fault.OUTPUT_QUALITY_DROP, "llm:main/large", provider="main", model="large")
+    planned = {item.action: item.what for item in await dry_run(scene.services, incident_id)}
+    assert planned["move_to_better_model"] == "keep calls away from llm:main/large, whatever else fails"
+    assert await respond(scene.services, incident_id, actor="test") is State.RECOVERED
+    states = {step.action: step.state for step in await scene.steps(incident_id)}
+    assert (states["move_to_better_model"], states["return_provider"]) == ("skipped", "skipped")
 
 
 async def test_malicious_prompt_attack(scene: Scene) -> None:
