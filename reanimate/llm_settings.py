@@ -1,5 +1,6 @@
 """The settings of the LLM plane: providers with their models, routes over them, tenants."""
 
+import re
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
@@ -17,6 +18,10 @@ __all__ = [
     "RouteTarget",
     "TenantSettings",
 ]
+
+_KEY = re.compile(r"[!-~]+")
+_HEADER_NAME = re.compile(r"[A-Za-z0-9_-]+")
+_HEADER_VALUE = re.compile(r"[ -~]+")
 
 Count = Annotated[int, Field(ge=1)]
 Price = Annotated[float, Field(ge=0)]
@@ -70,6 +75,22 @@ class ProviderSettings(Section):
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ValueError(f"{url!r} is not the http(s) address of a server")
         return url.rstrip("/")
+
+    @field_validator("keys")
+    @classmethod
+    def _keys_are_whole(cls, keys: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
+        for number, key in enumerate(keys, start=1):
+            if not _KEY.fullmatch(key.get_secret_value()):
+                raise ValueError(f"key {number} holds what no key does (a space, a line break, …): is it pasted whole?")
+        return keys
+
+    @field_validator("headers")
+    @classmethod
+    def _headers_can_be_sent(cls, headers: dict[str, SecretStr]) -> dict[str, SecretStr]:
+        for name, value in headers.items():
+            if not _HEADER_NAME.fullmatch(name) or not _HEADER_VALUE.fullmatch(value.get_secret_value()):
+                raise ValueError(f"{name!r} is no header that can be sent: a name, or a value of one line, is wanted")
+        return headers
 
 
 class RouteTarget(Section):
