@@ -46,7 +46,9 @@ class ResponsesSeam:
         state.check_whole(said.get("status") or "completed")
         part, item = self._part(), self._item(said.get("status") or "completed")
         total = told.usage = state.total(said.get("usage"))
-        kept: dict[str, Any] = {name: told.response[name] for name in ("id", "created_at", "model") if name in told.response}
+        kept: dict[str, Any] = {
+            name: told.response[name] for name in ("id", "created_at", "model") if name in told.response
+        }
         response = {**told.response, **said, **kept, "output": [*told.items, item], "usage": _usage(total)}
         out += self._event("response.output_text.done", text=part["text"], logprobs=[], **self._place())
         out += self._event("response.content_part.done", part=part, **self._place())
