@@ -33,6 +33,7 @@ __all__ = ["Build", "Course"]
 Build = Callable[[Call, Target, Key | None], Outgoing | Refusal]
 
 _RETRY_BASE_S = 0.02
+_NOBODY: frozenset[str] = frozenset()
 
 
 class _Superseded(Exception):
@@ -95,7 +96,7 @@ class Course:
             if self._pending:
                 await self._wait()
                 continue
-            picked = self._pick(now, frozenset())
+            picked = self._pick(now, _NOBODY)
             if picked is not None:
                 await self._ask_here(*picked, purpose)
                 purpose = "next" if purpose == "first" else purpose
@@ -173,7 +174,7 @@ class Course:
         self._pending.append(one)
         if purpose != "retry":
             line.state.retries.asked()
-        self._hedging.arm(lateness.due)
+        self._hedging.arm(lateness.due, now)
         return one
 
     async def _ask_here(self, line: Line, out: Outgoing, purpose: str) -> None:
@@ -206,15 +207,20 @@ class Course:
                 if self._here is not None and self._final is None:
                     self._hedge(self._here)
         except _Superseded:
-            return
+            pass
         else:
             self._take(one, opened)
-        self._interrupt()
+        finally:
+            if one in self._pending:  # it ended as nothing should: nobody is to wait for it
+                self._pending.remove(one)
+                one.end(None)
+            self._interrupt()
 
     def _interrupt(self) -> None:
         """Have the caller's own task look at what has happened."""
-        if (self._won is not None or self._final is not None) and self._here is not None:
-            self._leave(self._here)
+        here = self._here
+        if here is not None and not here.ended and (self._won is not None or self._final is not None):
+            self._leave(here)
         self._wake()
 
     # What comes of it

@@ -35,14 +35,14 @@ class Hedging:
         self._timer_at = 0.0
         self._lagged = False
 
-    def arm(self, due: float) -> None:
+    def arm(self, due: float, now: float) -> None:
         """See to it that the timer comes at `due`, or before."""
         if self._timer is not None:
             if self._timer_at <= due:
                 return
             self._timer.cancel()
         self._timer_at = due
-        self._timer = self._failover.loop.call_at(due, self._tick)
+        self._timer = self._failover.loop.call_later(due - now, self._tick)
 
     def close(self) -> None:
         """Look no more."""
@@ -63,14 +63,14 @@ class Hedging:
         now = self._failover.health.time()
         if now - self._timer_at > _LAG_S and not self._lagged:
             self._lagged = True
-            self.arm(now + _LOOK_AGAIN_S)
+            self.arm(now + _LOOK_AGAIN_S, now)
             return
         self._lagged = False
         for one in tuple(self._pending):
             if one.lateness.due <= now:
                 self._look_at(one, now)
         if self._pending:
-            self.arm(max(min(one.lateness.due for one in self._pending), now + 0.001))
+            self.arm(max(min(one.lateness.due for one in self._pending), now + 0.001), now)
 
     def _look_at(self, one: Trial, now: float) -> None:
         """Something is due: it is late, another one may be asked, or it is given up."""

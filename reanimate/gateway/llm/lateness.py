@@ -12,7 +12,6 @@ _LATE_UNKNOWN_S = 1.0
 _HANGS = 3
 """So many times what 95 of 100 answers take: this one hangs, whatever the others do."""
 _HANGS_S = 0.25
-_NEVER = float("inf")
 
 
 class Arriving(Protocol):
@@ -26,8 +25,8 @@ class Lateness:
     """Of one request. `due` is when to look next."""
 
     __slots__ = (
-        "_first_token_s", "_hangs_at", "_hedge_at", "_idle_s", "_late", "_late_at", "_looked", "_until",
-        "_whole_until", "began", "deadline", "due", "hedged",
+        "_hangs_at", "_hedge_at", "_late", "_late_at", "_looked", "_p95", "_settings", "_stream", "_until",
+        "began", "deadline", "due", "hedged",
     )  # fmt: skip
 
     def __init__(
@@ -37,22 +36,26 @@ class Lateness:
         self.deadline = deadline
         self.hedged = not settings.hedge
         """Whether nobody else is to be asked because of this one."""
-        self._idle_s = settings.idle_s
-        self._first_token_s = settings.first_token_s
+        self._settings = settings
+        self._p95 = p95
+        self._stream = stream
         self._late = False
         self._looked = False
-        if p95 is None:
-            self._hedge_at = began + settings.hedge_max_s
-            self._late_at = began + max(_LATE_UNKNOWN_S, settings.hedge_max_s)
-            self._hangs_at = self._late_at * 2 - began
-        else:
-            self._hedge_at = began + min(max(p95, settings.hedge_min_s), settings.hedge_max_s)
-            self._late_at = began + max(p95, settings.hedge_min_s)
-            self._hangs_at = began + max(_HANGS * p95, _HANGS_S, settings.hedge_min_s, settings.hedge_max_s)
-        self._until = min(began + settings.first_token_s, deadline)
-        self._whole_until = _NEVER if stream else began + settings.answer_s
-        self.due = 0.0
-        self.next_due(began)
+        self._hangs_at = 0.0
+        # Made for every call: plain comparisons are a third of what min() and max() cost.
+        hedge_s, late_s = settings.hedge_max_s, _LATE_UNKNOWN_S
+        if p95 is not None:
+            late_s = p95 if p95 > settings.hedge_min_s else settings.hedge_min_s
+            if late_s < hedge_s:
+                hedge_s = late_s
+        elif late_s < hedge_s:
+            late_s = hedge_s
+        self._hedge_at = began + hedge_s
+        self._late_at = began + late_s
+        until = began + settings.first_token_s
+        self._until = until if until < deadline else deadline
+        due = self._late_at if self.hedged else self._hedge_at
+        self.due = due if due < self._until else self._until
 
     def next_due(self, now: float) -> None:
         """Set `due` to the next moment at which something may have to be done."""
@@ -62,8 +65,8 @@ class Lateness:
         if not self.hedged:
             if not self._looked:
                 due = min(due, self._hedge_at)
-            elif now < self._hangs_at:
-                due = min(due, self._hangs_at)
+            elif now < (hangs_at := self._hang()):
+                due = min(due, hangs_at)
         self.due = due
 
     def given_up(self, now: float, response: Arriving) -> Failure | None:
@@ -73,14 +76,15 @@ class Lateness:
         """
         if now < self._until:
             return None
-        if now < self.deadline and response.status and self._whole_until is not _NEVER:
-            self._until = min(response.last_byte_at + self._idle_s, self._whole_until, self.deadline)
+        if now < self.deadline and response.status and not self._stream:
+            whole_until = self.began + self._settings.answer_s
+            self._until = min(response.last_byte_at + self._settings.idle_s, whole_until, self.deadline)
             if now < self._until:
                 return None
             return Failure("stall", Help.NEXT, f"its answer is not whole after {now - self.began:.1f} s")
         if now >= self.deadline:
             return Failure("timeout", Help.NEXT, f"no answer within the {now - self.began:.1f} s that were left")
-        return Failure("timeout", Help.NEXT, f"no answer within {self._first_token_s:g} s")
+        return Failure("timeout", Help.NEXT, f"no answer within {self._settings.first_token_s:g} s")
 
     def turns_late(self, now: float) -> bool:
         """Say whether it is later than it is in 95 of 100 cases; once."""
@@ -100,4 +104,14 @@ class Lateness:
 
     def hangs(self, now: float) -> bool:
         """Say whether it is so late that it is not a matter of chance any more."""
-        return now >= self._hangs_at
+        return now >= self._hang()
+
+    def _hang(self) -> float:
+        if not self._hangs_at:
+            settings = self._settings
+            if self._p95 is None:
+                self._hangs_at = 2 * self._late_at - self.began
+            else:
+                least_s = max(settings.hedge_min_s, settings.hedge_max_s, _HANGS_S)
+                self._hangs_at = self.began + max(_HANGS * self._p95, least_s)
+        return self._hangs_at
