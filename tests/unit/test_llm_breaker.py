@@ -80,32 +80,49 @@ def test_breaker__too_few_samples_say_nothing_of_a_rate() -> None:
     assert spread.standing is Standing.CLOSED
 
 
-def test_breaker__two_late_calls_are_a_suspicion_and_only_lasting_silence_opens_it() -> None:
-    """Twenty calls that are late at the same moment may be late for one reason that passes."""
+def test_breaker__late_calls_put_it_under_suspicion_and_never_open_it() -> None:
+    """Many calls may be late at the same moment for one reason that passes; a sign of life clears it."""
     breaker = Breaker()
-    assert not breaker.was_late(0.0, 0.05)
-    assert breaker.was_late(0.0, 0.05)
-    for _ in range(7):
-        assert not breaker.was_late(0.0, 0.06)
+    assert not breaker.was_late(0.05, 0.0)
+    assert breaker.was_late(0.05, 0.0)
+    for number in range(200):
+        assert not breaker.was_late(0.06 + number, number)
     assert breaker.standing is Standing.SUSPECT
+    assert breaker.admits()
     assert breaker.heard()
     assert breaker.standing is Standing.CLOSED
-    silent = Breaker()
-    for number in range(5):
-        silent.was_late(number * 0.1, number * 0.1 + 0.05)
-    assert silent.standing is Standing.OPEN
 
 
 def test_breaker__slow_calls_count() -> None:
-    """Who answers, but late, more often than not, is left out as well."""
+    """Who answers, but late, more often than not, is suspected though no two late calls are in a row."""
     breaker = Breaker()
     for number in range(10):
         now = number * 0.5
-        if breaker.was_late(now, now + 0.1):
+        if breaker.was_late(now + 0.1, now):
             break
         breaker.succeeded(now + 0.4)
-    assert breaker.standing is Standing.OPEN
-    assert number < 10
+    assert breaker.standing is Standing.SUSPECT
+
+
+def test_breaker__late_calls_alone_do_not_make_a_failure_fatal() -> None:
+    """A lone reset in a busy moment is a lone reset."""
+    breaker = Breaker()
+    for _ in range(20):
+        breaker.was_late(0.1, 0.0)
+    breaker.failed(0.2, 0.1)
+    assert breaker.standing is Standing.SUSPECT
+
+
+def test_breaker__late_calls_on_the_way_back_begin_it_anew() -> None:
+    """Not yet well, but not out either."""
+    breaker = _opened()
+    breaker.probed_well(1.0)
+    breaker.probed_well(1.3)
+    breaker.probed_well(1.31)
+    assert breaker.share == RAMP[1]
+    breaker.was_late(1.5, 1.4)
+    breaker.was_late(1.5, 1.4)
+    assert (breaker.standing, breaker.share) == (Standing.RAMPING, RAMP[0])
 
 
 def test_breaker__no_users_call_brings_back_what_is_open() -> None:
@@ -154,7 +171,7 @@ def test_breaker__what_was_asked_before_it_came_back_says_nothing() -> None:
     breaker = _opened()
     breaker.probed_well(1.0)
     assert not breaker.failed(1.2, 0.3)
-    assert not breaker.was_late(0.3, 1.2)
+    assert not breaker.was_late(1.2, 0.3)
     assert breaker.standing is Standing.RAMPING
 
 

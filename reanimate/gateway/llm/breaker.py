@@ -7,14 +7,11 @@ good it comes back in steps, as an ever larger share of the calls; what relapses
 from collections import deque
 from enum import IntEnum
 
-__all__ = ["RAMP", "Breaker", "Standing"]
+__all__ = ["RAMP", "Breaker", "Seen", "Standing"]
 
 _IN_A_ROW = 3
 _SUSPECT_IN_A_ROW = 2
-_SILENT = 5
-_SUSPECT_SILENT = 2
-_SILENT_FOR_S = 0.25
-"""Many calls can be late at the same moment for one reason. Only silence that lasts takes a provider out."""
+_SUSPECT_LATE = 2
 _WINDOW_S = 10.0
 _WINDOW_MIN = 10
 _BAD_SHARE = 0.5
@@ -31,6 +28,14 @@ _STEP_GOOD = 2
 """Good answers or probes before the next step."""
 
 
+class Seen(IntEnum):
+    """What a call was like."""
+
+    GOOD = 0
+    LATE = 1
+    FAILED = 2
+
+
 class Standing(IntEnum):
     """In the order in which providers are preferred."""
 
@@ -42,14 +47,16 @@ class Standing(IntEnum):
 
 
 class Breaker:
-    """Opens at once when failure is certain; else after failures in a row, lasting silence, or half of what it got.
+    """Opens at once when failure is certain; else after failures in a row, or when half of what it got failed.
 
+    Late calls count as slow ones: they put it under suspicion, but do not open it, since many calls can be late at once
+    for one reason that passes, and has nothing to do with the provider. Who is silent for good fails its probes.
     Good answers are only counted after a first bad one, so that the happy path costs next to nothing.
     """
 
     __slots__ = (
-        "_credit", "_good", "_in_a_row", "_relapses", "_returned_at", "_samples", "_silent", "_silent_since",
-        "_step", "_step_at", "opened_at", "probe_at", "standing", "troubled",
+        "_credit", "_good", "_in_a_row", "_late", "_relapses", "_returned_at", "_samples",
+        "_step", "_step_at", "opened_at", "probe_at", "standing", "suspected_at", "troubled",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -57,12 +64,12 @@ class Breaker:
         self.troubled = False
         """Whether a good answer changes anything."""
         self.opened_at = 0.0
+        self.suspected_at = 0.0
         self.probe_at = 0.0
         """It asked to be left alone until then."""
         self._in_a_row = 0
-        self._silent = 0
-        self._silent_since = 0.0
-        self._samples: deque[tuple[float, bool]] = deque()
+        self._late = 0
+        self._samples: deque[tuple[float, Seen]] = deque()
         self._good = 0
         self._step = 0
         self._step_at = 0.0
@@ -101,18 +108,18 @@ class Breaker:
         if self.standing is Standing.OPEN:
             return False  # asked before it opened
         if self._samples:
-            self._samples.append((now, True))
+            self._samples.append((now, Seen.GOOD))
             self._forget(now)
-        self._in_a_row = self._silent = 0
+        self._in_a_row = self._late = 0
         if self.standing is Standing.RAMPING:
             return self._went_well(now)
         return self._trust()
 
     def heard(self) -> bool:
         """Take note of a sign of life, which is not yet a whole answer; return True when the standing changed."""
-        if not self._silent:
+        if not self._late:
             return False
-        self._silent = 0
+        self._late = 0
         return self.standing is Standing.SUSPECT and self._in_a_row < _SUSPECT_IN_A_ROW and self._trust()
 
     def failed(self, now: float, asked_at: float, *, certain: bool = False) -> bool:
@@ -125,29 +132,29 @@ class Breaker:
         self._good = 0
         if self.standing is Standing.OPEN:
             return False
-        self._note_bad(now)
+        self._note(now, Seen.FAILED)
         self._in_a_row += 1
-        if certain or self.standing is Standing.RAMPING or self._in_a_row >= _IN_A_ROW or self._too_many(now):
+        if (
+            certain
+            or self.standing is Standing.RAMPING
+            or self._in_a_row >= _IN_A_ROW
+            or self._too_many(now, Seen.FAILED)
+        ):
             return self._open(now)
-        return self._in_a_row >= _SUSPECT_IN_A_ROW and self._suspect()
+        return self._in_a_row >= _SUSPECT_IN_A_ROW and self._suspect(now)
 
-    def was_late(self, asked_at: float, now: float) -> bool:
-        """Take note that it is later than it should be, and says nothing; return True when the standing changed.
-
-        A slow call counts as a bad one, once.
-        """
+    def was_late(self, now: float, asked_at: float) -> bool:
+        """Take note that it is later than it should be, and says nothing; return True when the standing changed."""
         if self.standing is Standing.OPEN or (self._returned_at is not None and asked_at < self._returned_at):
             return False
-        self._note_bad(now)
-        if not self._silent:
-            self._silent_since = asked_at
-        self._silent += 1
-        lasts = now - self._silent_since >= _SILENT_FOR_S
+        self._note(now, Seen.LATE)
+        self._late += 1
         if self.standing is Standing.RAMPING:
-            return self._silent >= _SUSPECT_SILENT and self._open(now)
-        if (self._silent >= _SILENT and lasts) or self._too_many(now):
-            return self._open(now)
-        return self._silent >= _SUSPECT_SILENT and self._suspect()
+            if self._late >= _SUSPECT_LATE:  # not yet well: from the first step again
+                self._step = self._good = self._late = 0
+                self._step_at = now
+            return False
+        return (self._late >= _SUSPECT_LATE or self._too_many(now, Seen.LATE)) and self._suspect(now)
 
     def hold(self, now: float, until: float) -> bool:
         """Leave it alone until then: it said so, or its key is refused; return True when the standing changed."""
@@ -162,7 +169,7 @@ class Breaker:
         """Take note of a good probe; return True when the standing changed."""
         if self.standing is Standing.RAMPING:
             return self._went_well(now)
-        self._in_a_row = self._silent = 0
+        self._in_a_row = self._late = 0
         if self.standing is not Standing.OPEN:
             return self._trust()
         self._good += 1
@@ -177,9 +184,9 @@ class Breaker:
 
     # How its standing changes
 
-    def _note_bad(self, now: float) -> None:
+    def _note(self, now: float, seen: Seen) -> None:
         self.troubled = True
-        self._samples.append((now, False))
+        self._samples.append((now, seen))
         self._forget(now)
 
     def _trust(self) -> bool:
@@ -188,10 +195,12 @@ class Breaker:
         self.troubled = bool(self._samples)
         return changed
 
-    def _suspect(self) -> bool:
-        changed = self.standing is Standing.CLOSED
+    def _suspect(self, now: float) -> bool:
+        if self.standing is Standing.SUSPECT:
+            return False
         self.standing = Standing.SUSPECT
-        return changed
+        self.suspected_at = now
+        return True
 
     def _open(self, now: float) -> bool:
         relapsed = self._returned_at is not None and now - self._returned_at < _RELAPSE_S
@@ -200,7 +209,7 @@ class Breaker:
         self.troubled = True
         self.opened_at = now
         self.probe_at = now
-        self._good = self._silent = self._in_a_row = 0
+        self._good = self._late = self._in_a_row = 0
         return True
 
     def _went_well(self, now: float) -> bool:
@@ -220,6 +229,8 @@ class Breaker:
         while self._samples and now - self._samples[0][0] > _WINDOW_S:
             self._samples.popleft()
 
-    def _too_many(self, now: float) -> bool:
+    def _too_many(self, now: float, worst: Seen) -> bool:
+        """Say whether half of what it got lately was as bad as that."""
+        self._forget(now)
         count = len(self._samples)
-        return count >= _WINDOW_MIN and sum(not good for _, good in self._samples) >= count * _BAD_SHARE
+        return count >= _WINDOW_MIN and sum(seen >= worst for _, seen in self._samples) >= count * _BAD_SHARE

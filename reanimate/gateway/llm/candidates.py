@@ -16,6 +16,8 @@ _USUAL_OUTPUT = 1_024
 """What a prompt without a bound is taken for (prompt.py); no reason to pass over a model that writes less."""
 _BRIEFLY_S = 2.0
 _SAME_PAUSE_S = 0.25
+_FRESH_S = 0.25
+"""So long nobody is asked again because of what the last probe said."""
 _PROBE_S = 0.02
 """How often to look whether the probe at the end of a pause was good."""
 
@@ -113,7 +115,7 @@ class Candidates:
         suspicion. What is open is not asked.
         """
         second: Line | None = None
-        second_rank = 0
+        second_rank = float("-inf")
         for choice in self._choices:
             target = choice.target
             if not self._may(target, barred):
@@ -129,9 +131,10 @@ class Candidates:
                     return line
                 if standing is Standing.OPEN:
                     continue
-                rank = 1 if standing is Standing.SUSPECT else 2
                 if standing is Standing.RAMPING and self._is_admitted(line):
                     return line
+                # Whoever fell under suspicion last was well for longer.
+                rank = line.breaker.suspected_at if standing is Standing.SUSPECT else float("inf")
                 if rank > second_rank:
                     second, second_rank = line, rank
         return second
@@ -169,6 +172,15 @@ class Candidates:
         if asked_again or now > at_first + _BRIEFLY_S:
             return None
         return max(until - now, _PROBE_S)
+
+    def hopeful(self, now: float) -> list[Line]:
+        """Return the lines that are open, but of which a probe would tell something new: the last is too old."""
+        return [
+            line
+            for line in self.open_lines()
+            if line.breaker.probe_at <= now
+            and (line.verdict_at < line.breaker.opened_at or now - line.verdict_at > _FRESH_S)
+        ]
 
     def open_lines(self) -> list[Line]:
         """Return the lines that would do, and are not asked because they are open."""

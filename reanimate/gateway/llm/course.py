@@ -33,6 +33,7 @@ __all__ = ["Build", "Course"]
 Build = Callable[[Call, Target, Key | None], Outgoing | Refusal]
 
 _RETRY_BASE_S = 0.02
+_HOPE_S = 0.5
 _NOBODY: frozenset[str] = frozenset()
 
 
@@ -44,8 +45,8 @@ class Course:
     """One call on its way."""
 
     __slots__ = (
-        "_build", "_call", "_candidates", "_closed", "_failover", "_final", "_hedging", "_here", "_left", "_loop",
-        "_pending", "_purpose", "_retry", "_tasks", "_tried", "_waiter", "_won",
+        "_build", "_call", "_candidates", "_closed", "_failover", "_final", "_hedging", "_here", "_hoped", "_left",
+        "_loop", "_pending", "_purpose", "_retry", "_tasks", "_tried", "_waiter", "_won",
     )  # fmt: skip
 
     def __init__(self, failover: "Failover", call: Call, build: Build, candidates: Candidates, purpose: str) -> None:
@@ -69,6 +70,7 @@ class Course:
         self._waiter: asyncio.Future[None] | None = None
         self._hedging = Hedging(failover, call, self._pending, self._hedge)
         self._closed = False
+        self._hoped = False
 
     async def run(self) -> Opened:
         """Return the first good answer.
@@ -101,6 +103,8 @@ class Course:
                 await self._ask_here(*picked, purpose)
                 purpose = "next" if purpose == "first" else purpose
                 continue
+            if await self._hope(now):
+                continue
             if (pause := self._worth_waiting(now)) is None:
                 raise self._give_up(now)
             await self._pause(pause)
@@ -128,6 +132,27 @@ class Course:
         until = min(call.deadline, call.began + call.route.settings.first_token_s)
         return room if room is not None and now + room < until else None
 
+    async def _hope(self, now: float) -> bool:
+        """Everybody is out, as far as is known: have them probed, and wait for what the probes say, briefly, once."""
+        lines = [] if self._hoped or self._left <= 0 else self._candidates.hopeful(now)
+        if not lines:
+            return False
+        self._hoped = True
+        self._failover.watch(self)
+        try:
+            for line in lines:
+                line.kick()
+            until = min(now + _HOPE_S, self._call.deadline)
+            while (left := until - self._failover.health.time()) > 0:
+                await self._pause(left)
+                if self._candidates.next(self._failover.health.time()) is not None:
+                    return True
+                if not self._candidates.hopeful(self._failover.health.time()):
+                    break
+        finally:
+            self._failover.watch_no_more(self)
+        return False
+
     async def _ask_again(self, line: Line) -> None:
         """Once more on the same line, quickly; unless others have found out meanwhile that it was no lone failure."""
         await self._pause(full_jitter(random.random(), 0, base_s=_RETRY_BASE_S, cap_s=_RETRY_BASE_S))
@@ -140,7 +165,7 @@ class Course:
     async def _pause(self, seconds: float) -> None:
         """Wait, but not for longer than the call has time."""
         handle = self._loop.call_later(
-            min(seconds, max(self._call.deadline - self._failover.health.time(), 0.0)), self._wake
+            min(seconds, max(self._call.deadline - self._failover.health.time(), 0.0)), self.wake
         )
         try:
             await self._wait()
@@ -154,7 +179,8 @@ class Course:
         finally:
             self._waiter = None
 
-    def _wake(self) -> None:
+    def wake(self) -> None:
+        """Look at what has happened."""
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
@@ -221,7 +247,7 @@ class Course:
         here = self._here
         if here is not None and not here.ended and (self._won is not None or self._final is not None):
             self._leave(here)
-        self._wake()
+        self.wake()
 
     # What comes of it
 

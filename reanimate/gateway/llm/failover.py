@@ -43,7 +43,10 @@ class Failover:
         self._hedges: dict[str, tuple[float, HedgeBudget]] = {}
         self._waiting: dict[Line, set[Hedging]] = {}
         """Calls that are late and may not be asked twice, as long as the provider is not suspected."""
+        self._watching: set[Course] = set()
+        """Calls for which everybody is out, until a probe says otherwise."""
         health.on_change.append(self._changed)
+        health.on_verdict.append(self._verdict)
 
     async def open(
         self, call: Call, build: Build = outgoing, *, exclude: frozenset[str] = frozenset(), purpose: str = "first"
@@ -58,7 +61,7 @@ class Failover:
         self.hedges(call.route).asked()
         candidates = Candidates(call, self.health, self._order, self._bars, exclude)
         for attempt in call.attempts:  # of a stream that is to be continued
-            if attempt.lost_race or (attempt.failure is not None and attempt.failure.kind in SILENCE):
+            if attempt.failure is not None and attempt.failure.kind in SILENCE:
                 candidates.is_silent(attempt.target)
         return await Course(self, call, build, candidates, purpose).run()
 
@@ -82,6 +85,18 @@ class Failover:
             waiting.discard(call)
             if not waiting:
                 del self._waiting[line]
+
+    def watch(self, course: Course) -> None:
+        """Wake `course` whenever a probe has told something."""
+        self._watching.add(course)
+
+    def watch_no_more(self, course: Course) -> None:
+        """Forget what `watch` was told."""
+        self._watching.discard(course)
+
+    def _verdict(self) -> None:
+        for course in tuple(self._watching):
+            course.wake()
 
     def _changed(self, change: Change) -> None:
         if change.now is not Standing.CLOSED and (waiting := self._waiting.pop(change.line, None)):

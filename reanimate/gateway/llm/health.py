@@ -22,10 +22,14 @@ _PAUSES_S = {"rate_limited": 1.0, "quota": 30.0, "unauthorized": 30.0, "forbidde
 _LONGEST_KEPT_S = 3600.0
 
 
+def _nothing() -> None:
+    """Nobody probes this line."""
+
+
 class Line:
     """One target with one of its keys: what a call goes through."""
 
-    __slots__ = ("breaker", "key", "state", "target", "why")
+    __slots__ = ("breaker", "key", "kick", "state", "target", "verdict_at", "why")
 
     def __init__(self, state: "TargetHealth", target: Target, key: Key | None) -> None:
         self.state = state
@@ -34,6 +38,10 @@ class Line:
         self.breaker = Breaker()
         self.why: Failure | None = None
         """What went wrong last."""
+        self.verdict_at = float("-inf")
+        """When a probe last said how it is."""
+        self.kick: Callable[[], None] = _nothing
+        """Wants a probe at once."""
 
     @property
     def name(self) -> str:
@@ -96,6 +104,8 @@ class Health:
         self._retries: dict[str, RetryBudget] = {}
         self.on_change: list[Callable[[Change], None]] = []
         self.on_failure: list[Callable[[Line, Failure], None]] = []
+        self.on_verdict: list[Callable[[], None]] = []
+        """Told after each probe, and after each change."""
 
     def of(self, target: Target) -> TargetHealth:
         """Return what is known of a target."""
@@ -139,10 +149,9 @@ class Health:
     def was_late(self, line: Line, asked_at: float, now: float) -> None:
         """It is later than it should be, and says nothing."""
         was = line.breaker.standing
-        if line.breaker.was_late(asked_at, now):
+        if line.breaker.was_late(now, asked_at):
             line.why = Failure("timeout", Help.NEXT, f"nothing for {now - asked_at:.2f} s")
             self._tell(line, was, now)
-            self._spread(line, line.why, now)
 
     def failed(self, line: Line, failure: Failure, asked_at: float, now: float) -> None:
         """It failed a call or a probe that it was asked at `asked_at`."""
@@ -168,8 +177,16 @@ class Health:
     def probed_well(self, line: Line, now: float) -> None:
         """A probe was good."""
         was = line.breaker.standing
+        line.verdict_at = now
         if line.breaker.probed_well(now):
             self._tell(line, was, now)
+        self._verdict()
+
+    def probed_badly(self, line: Line, failure: Failure, asked_at: float, now: float) -> None:
+        """A probe failed."""
+        line.verdict_at = now
+        self.failed(line, failure, asked_at, now)
+        self._verdict()
 
     def learn_open(self, line: Line, failure: Failure, now: float, pause_s: float = 0.0) -> None:
         """Take over from another process of this gateway that a line is open; who listens is not told again."""
@@ -201,3 +218,8 @@ class Health:
             change = Change(line, was, standing, why, now)
             for listener in self.on_change:
                 listener(change)
+        self._verdict()
+
+    def _verdict(self) -> None:
+        for listener in self.on_verdict:
+            listener()

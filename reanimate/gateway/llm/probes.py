@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import orjson
 
@@ -34,6 +34,7 @@ _KEY_TROUBLE_S = 30.0
 _TIMEOUT_S = 1.0
 _PATIENCE = 3
 _LONGEST_S = 20.0
+_SLOW_S = 0.15
 _UNDERWAY = 3
 """Probes of one line that may wait at the same time: one that hangs does not keep the next from being answered."""
 _TOKENS = 12
@@ -127,6 +128,8 @@ class Prober:
     async def _watch(self, line: Line) -> None:
         """Probe one line until it is well. The next probe does not wait for one that hangs."""
         underway: set[asyncio.Task[None]] = set()
+        kicked = asyncio.Event()
+        line.kick = kicked.set
         began = self._health.time()
         pause = _FIRST_S
         try:
@@ -135,11 +138,12 @@ class Prober:
                 if line.breaker.standing is Standing.OPEN and line.breaker.probe_at > now:
                     await asyncio.sleep(line.breaker.probe_at - now)
                     continue
+                kicked.clear()
                 if len(underway) < _UNDERWAY:
                     task = self._loop.create_task(self._probe(line))
                     underway.add(task)
                     task.add_done_callback(underway.discard)
-                await self._pause(line, pause * random.uniform(0.9, 1.0))
+                await self._pause(line, kicked, pause * random.uniform(0.9, 1.0))
                 longest = _SOON_S if self._health.time() - began < _SOON_FOR_S else _LATER_S
                 pause = _FIRST_S if line.breaker.is_promising else min(pause * _GROWTH, longest)
         finally:
@@ -147,11 +151,15 @@ class Prober:
                 task.cancel()
             await asyncio.gather(*underway, return_exceptions=True)
 
-    async def _pause(self, line: Line, seconds: float) -> None:
-        """Wait before the next probe, for less when this one is good."""
+    async def _pause(self, line: Line, kicked: asyncio.Event, seconds: float) -> None:
+        """Wait before the next probe; for less when this one is good, or when a caller waits for what it says."""
         await asyncio.sleep(min(seconds, _FIRST_S))
-        if not line.breaker.is_promising:
-            await asyncio.sleep(max(seconds - _FIRST_S, 0.0))
+        if not line.breaker.is_promising and seconds > _FIRST_S:
+            try:
+                async with asyncio.timeout(seconds - _FIRST_S):
+                    await kicked.wait()
+            except TimeoutError:
+                pass
 
     async def _probe(self, line: Line) -> None:
         """Probe once, and tell what came of it."""
@@ -183,7 +191,7 @@ class Prober:
             self._judge(line, failed.failure, asked_at, counts)
         else:
             counts.tokens += tokens if paid else 0
-            self._good(line, counts)
+            self._good(line, asked_at, counts)
         finally:
             timer.cancel()
             response.abort()
@@ -193,9 +201,20 @@ class Prober:
         usual = line.state.to_token.p95 or line.state.to_answer.p95
         return _TIMEOUT_S if usual is None else min(max(_TIMEOUT_S, _PATIENCE * usual), _LONGEST_S)
 
-    def _good(self, line: Line, counts: Probed) -> None:
+    def _good(self, line: Line, asked_at: float, counts: Probed) -> None:
         counts.good += 1
-        self._health.probed_well(line, self._health.time())
+        now = self._health.time()
+        usual = line.state.to_token.p95 or line.state.to_answer.p95
+        if (
+            line.breaker.standing is Standing.SUSPECT
+            and usual is not None
+            and now - asked_at > max(_PATIENCE * usual, _SLOW_S)
+        ):
+            # It lives, but is as slow as its callers have found. When it stays so, that becomes what is usual.
+            line.state.to_token.add(now - asked_at)
+            line.state.to_answer.add(now - asked_at)
+            return
+        self._health.probed_well(line, now)
 
     def _judge(self, line: Line, failure: Failure, asked_at: float, counts: Probed) -> None:
         """A refusal of what was asked is an answer too: who says so is there, and has room."""
@@ -204,13 +223,12 @@ class Prober:
         if failure.help in (Help.NONE, Help.LARGER) or knows_no_key:
             if line.target.provider.wire == "openai" and "max_tokens" in failure.detail:
                 self._other_bound.add(line.target.name)
-            self._good(line, counts)
+            self._good(line, asked_at, counts)
             return
         now = self._health.time()
         if failure.kind in _KEY_KINDS and failure.retry_after_s is None:
-            line.breaker.hold(now, now + _KEY_TROUBLE_S)
-        else:
-            self._health.failed(line, failure, asked_at, now)
+            failure = replace(failure, retry_after_s=_KEY_TROUBLE_S)
+        self._health.probed_badly(line, failure, asked_at, now)
 
     # What is asked
 

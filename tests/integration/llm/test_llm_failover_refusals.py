@@ -160,22 +160,40 @@ async def test_all_failed__while_everybody_is_known_to_be_out_nobody_is_asked(
     providers: tuple[Provider, Provider],
 ) -> None:
     """It fails in a moment, so that what is kept for such a case can be given."""
-    main, backup = providers
-    async with rig_for(main, backup, probes=False) as rig:
+    async with rig_for(*providers) as rig:
         for provider in providers:
             provider.fail(Fault("status", error="server_error"))
         for _ in range(3):
             with pytest.raises(AllFailed):
                 await rig.ask()
-        main.calls.clear()
-        backup.calls.clear()
+        known = [len(users_in(provider)) for provider in providers]
         began = time.monotonic()
         for _ in range(20):
             with pytest.raises(AllFailed) as raised:
                 await rig.ask()
             assert (raised.value.status, raised.value.kind) == (503, "no_target")
         assert time.monotonic() - began < 0.5
-        assert (len(main.calls), len(backup.calls)) == (0, 0)
+        assert [len(users_in(provider)) for provider in providers] == known
+
+
+async def test_all_failed__who_is_well_again_is_found_by_the_call_that_has_nobody_else(
+    providers: tuple[Provider, Provider],
+) -> None:
+    """Both were out for a while, and probes come seldom then: the call has one made, and is answered."""
+    backup = providers[1]
+    async with rig_for(*providers) as rig:
+        for provider in providers:
+            provider.fail(Fault("status", error="server_error"))
+        for _ in range(4):
+            with pytest.raises(AllFailed):
+                await rig.ask()
+        await asyncio.sleep(2.5)
+        backup.heal()
+        await asyncio.sleep(0.3)
+        call, text = await rig.ask()
+        assert text == answer_text("Hello")
+        assert len(call.attempts) == 1
+        assert users_in(backup)[-1].ended == "answered"
 
 
 async def test_attempts__are_bounded(providers: tuple[Provider, Provider]) -> None:
