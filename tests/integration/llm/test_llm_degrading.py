@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from llm_gateway import LlmGateway, llm_gateway_for, provider_toml, route_toml, write_settings
+from web_home import web_process
 
 from reanimate.demo.provider import Fault, Provider
 
@@ -118,7 +119,7 @@ async def test_failures_in_a_row__cache_first(tmp_path: Path, provider: Provider
 
 async def test_p99__fewer_at_a_time(tmp_path: Path, provider: Provider) -> None:
     """Slow answers bound the calls underway: the provider never sees more than that at a time, and all are answered."""
-    rule = {"above": 0.3, "clear_below": 0.2, "min_samples": 3, "window_s": 10, "hold_s": 1.0, "step_s": 0.5}
+    rule = {"above": 0.3, "clear_below": 0.2, "min_samples": 3, "window_s": 3, "hold_s": 1.0, "step_s": 0.5}
     async with degrading(tmp_path, provider, "slow", **rule, concurrency=2) as gateway:
         provider.fail(Fault("delay", ms=400))
         await asyncio.gather(*(gateway.chat(f"slow {number}") for number in range(4)))
@@ -162,3 +163,37 @@ async def test_rules__a_few_failures_are_no_rate(tmp_path: Path, provider: Provi
         await asyncio.sleep(1.2)
         assert await holds(gateway) == {}
         assert (await gateway.figures())["llm"]["policies"]["level"] == "normal"
+
+
+async def test_quota_low__cheaper_model(
+    tmp_path: Path, provider: Provider, postgres_url: str, free_port: Callable[[], int]
+) -> None:
+    """A tenant whose quota runs low gets the cheaper model, by the ledger in the record; another tenant does not."""
+    write_settings(
+        tmp_path,
+        provider_toml("main", provider.url, models=("large", "small")),
+        route_toml("chat", ["main/large"], cheaper=["main/small"], hedge=False),
+        '[[llm.quotas]]\nname = "each"\nper_tenant = true\nrequests = 20\nlease = 0.2\nlease_s = 1.0\n',
+        rule_toml("quota_low", above=0.5, clear_below=0.4),
+    )
+    port = free_port()
+    with web_process(tmp_path, postgres_url, port):
+        async with llm_gateway_for(tmp_path, control=f"http://127.0.0.1:{port}") as gateway:
+
+            async def ask(tenant: str) -> str:
+                status, body, headers = await gateway.chat("hello", headers={"x-reanimate-tenant": tenant})
+                assert status == 200, body
+                return headers["x-reanimate-target"]
+
+            assert [await ask("poor") for _ in range(8)] == ["main/large"] * 8
+            assert await ask("rich") == "main/large"
+            assert await holds(gateway) == {}
+            for _ in range(4):
+                await ask("poor")
+
+            async def low() -> bool:
+                return await holds(gateway) == {("llm_tier", "tenant:poor"): "cheaper"}
+
+            await until(low)
+            assert await ask("poor") == "main/small"
+            assert await ask("rich") == "main/large"
