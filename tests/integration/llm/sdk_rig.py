@@ -13,6 +13,7 @@ import openai
 from llm_gateway import LlmGateway, llm_gateway_for, provider_toml, route_toml, write_settings
 
 from reanimate.demo.provider import Provider
+from reanimate.demo.provider.calls import Call
 
 __all__ = ["PNG", "SdkRig", "said", "sdk_rig"]
 
@@ -37,6 +38,15 @@ class SdkRig:
     openai_sync: openai.OpenAI
     anthropic_sync: anthropic.Anthropic
     sent: list[bytes] = field(default_factory=list)
+
+    @property
+    def gpt_asked(self) -> list[Call]:
+        """What gpt got from callers; the gateway's own shadow calls are not counted."""
+        return [call for call in self.gpt.calls if call.headers.get("user-agent") != "reanimate-probe"]
+
+    @property
+    def claude_asked(self) -> list[Call]:
+        return [call for call in self.claude.calls if call.headers.get("user-agent") != "reanimate-probe"]
 
     def heal(self) -> None:
         """Have the providers as new."""

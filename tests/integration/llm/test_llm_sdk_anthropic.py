@@ -43,9 +43,9 @@ async def test_messages__the_answer_names_who_gave_it(rig: SdkRig) -> None:
     for answer in await rig.both_anthropic(lambda c: c.messages.create(**asking(system="Be brief."))):
         assert (answer.content[0].text, answer.stop_reason, answer.model) == (TEXT, "end_turn", "large")
         assert answer.usage.output_tokens == 24
-    assert [(call.key, call.model) for call in rig.claude.calls] == [("key-of-claude", "large")] * 2
-    assert all("callers-own" not in str(call.headers) for call in rig.claude.calls)
-    assert rig.claude.calls[0].headers["anthropic-version"] == rig.anthropic.default_headers["anthropic-version"]
+    assert [(call.key, call.model) for call in rig.claude_asked] == [("key-of-claude", "large")] * 2
+    assert all("callers-own" not in str(call.headers) for call in rig.claude_asked)
+    assert rig.claude_asked[0].headers["anthropic-version"] == rig.anthropic.default_headers["anthropic-version"]
 
 
 async def test_messages__headers_say_how_it_came_about(rig: SdkRig) -> None:
@@ -97,8 +97,8 @@ async def test_bytes__images_and_unknown_fields_arrive_as_they_were_sent(rig: Sd
     ask = asking(messages=[{"role": "user", "content": [{"type": "text", "text": "Ünïcode \U0001f600"}, image]}])
     unknown = {"a_new_field": {"x": [1.50, None, {"y": 1e-7}]}, "temperature": 0.10}
     await rig.both_anthropic(lambda c: c.messages.create(**ask, extra_body=unknown))
-    assert len(rig.sent) == len(rig.claude.calls) == 2
-    for sent, call in zip(rig.sent, rig.claude.calls, strict=True):
+    assert len(rig.sent) == len(rig.claude_asked) == 2
+    for sent, call in zip(rig.sent, rig.claude_asked, strict=True):
         assert json.loads(sent)["a_new_field"] == unknown["a_new_field"]
         assert call.raw == sent.replace(b'"model":"message"', b'"model":"large"')
 
@@ -107,13 +107,13 @@ async def test_betas__pass_with_their_header_and_query(rig: SdkRig) -> None:
     """They are asked for beside the body."""
     answer = await rig.anthropic.beta.messages.create(**asking(), betas=["a-beta-2026-01-01"])
     assert answer.content[0].type == "text"
-    assert rig.claude.calls[0].headers["anthropic-beta"] == "a-beta-2026-01-01"
+    assert rig.claude_asked[0].headers["anthropic-beta"] == "a-beta-2026-01-01"
 
 
 async def test_count_tokens__is_the_providers_own_count(rig: SdkRig) -> None:
     counts = await rig.both_anthropic(lambda c: c.messages.count_tokens(model="message", messages=said(PROMPT)))
     assert [count.input_tokens for count in counts] == [len(PROMPT) // 4] * 2
-    assert [call.path for call in rig.claude.calls] == ["/v1/messages/count_tokens"] * 2
+    assert [call.path for call in rig.claude_asked] == ["/v1/messages/count_tokens"] * 2
 
 
 async def test_models__list_and_retrieve(rig: SdkRig) -> None:
@@ -135,13 +135,13 @@ async def test_errors__of_the_callers_own_pass_as_they_are(rig: SdkRig) -> None:
     assert isinstance(wanted, dict)
     assert isinstance(got, dict)
     assert got["error"] == wanted["error"]
-    assert len(rig.claude.calls) == 1
+    assert len(rig.claude_asked) == 1
 
 
 async def test_errors__of_the_gateway(rig: SdkRig) -> None:
     with pytest.raises(anthropic.NotFoundError, match="no route is called 'none'"):
         await rig.anthropic.messages.create(**asking(model="none"))
-    assert rig.claude.total == 0
+    assert len(rig.claude_asked) == 0
 
 
 async def test_stream__what_breaks_off_and_cannot_be_gone_on_with_is_raised(rig: SdkRig) -> None:

@@ -57,9 +57,9 @@ async def test_openai_to_claude__whole_and_streamed(rig: SdkRig) -> None:
         assert chunks[-1].usage.completion_tokens == 24
     async with rig.openai.chat.completions.stream(**ask) as stream:
         assert (await stream.get_final_completion()).choices[0].message.content == TEXT
-    body = json.loads(rig.claude.calls[0].raw)
+    body = json.loads(rig.claude_asked[0].raw)
     assert (body["system"], body["model"], body["max_tokens"]) == ("Be brief.", "large", 4000)
-    assert all(call.path == "/v1/messages" and call.key == "key-of-claude" for call in rig.claude.calls)
+    assert all(call.path == "/v1/messages" and call.key == "key-of-claude" for call in rig.claude_asked)
 
 
 async def test_claude_to_openai__whole_and_streamed(rig: SdkRig) -> None:
@@ -73,7 +73,7 @@ async def test_claude_to_openai__whole_and_streamed(rig: SdkRig) -> None:
     async with rig.anthropic.messages.stream(**ask) as stream:
         final = await stream.get_final_message()
     assert (final.content[0].type, final.stop_reason, final.usage.output_tokens) == ("text", "end_turn", 24)
-    assert all(call.path == "/v1/chat/completions" and call.key == "key-of-gpt" for call in rig.gpt.calls)
+    assert all(call.path == "/v1/chat/completions" and call.key == "key-of-gpt" for call in rig.gpt_asked)
 
 
 async def test_openai_to_claude__a_conversation_with_tools(rig: SdkRig) -> None:
@@ -133,10 +133,10 @@ async def test_responses_to_claude__whole_streamed_parsed_and_with_tools(rig: Sd
     follow: Any = [{"role": "user", "content": PROMPT}, *called.output, *results]
     ended = await rig.openai.responses.create(model="to-claude", input=follow, tools=RESPONSE_TOOLS)
     assert ended.status == "completed"
-    asked = rig.claude.total
+    asked = len(rig.claude_asked)
     with pytest.raises(openai.APIStatusError, match="previous_response_id, which only its provider has"):
         await rig.openai.responses.create(**ask, previous_response_id=called.id)
-    assert rig.claude.total == asked
+    assert len(rig.claude_asked) == asked
 
 
 async def test_responses__fall_back_to_claude_without_the_reasoning_of_another(rig: SdkRig) -> None:
@@ -151,7 +151,7 @@ async def test_responses__fall_back_to_claude_without_the_reasoning_of_another(r
     raw = await rig.openai.responses.with_raw_response.create(model="both", input=history)
     assert raw.parse().output_text == TEXT
     assert "asked without reasoning of earlier turns" in raw.headers["x-reanimate-degraded"]
-    assert b"sealed" not in rig.claude.calls[0].raw
+    assert b"sealed" not in rig.claude_asked[0].raw
 
 
 async def test_both_ways__structured_output(rig: SdkRig) -> None:
@@ -169,8 +169,8 @@ async def test_both_ways__images(rig: SdkRig) -> None:
     block = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": PNG}}
     ask: Any = {"model": "to-gpt", "max_tokens": 500, "messages": [{"role": "user", "content": [block]}]}
     await rig.anthropic.messages.create(**ask)
-    assert json.loads(rig.claude.calls[0].raw)["messages"][0]["content"] == [block]
-    assert json.loads(rig.gpt.calls[0].raw)["messages"][0]["content"] == [url]
+    assert json.loads(rig.claude_asked[0].raw)["messages"][0]["content"] == [block]
+    assert json.loads(rig.gpt_asked[0].raw)["messages"][0]["content"] == [url]
 
 
 async def test_both_ways__limits_end_the_answer_in_the_callers_words(rig: SdkRig) -> None:
@@ -195,7 +195,7 @@ async def test_openai_to_claude__what_cannot_be_carried_is_refused_by_name(
     """Nobody is asked a question that is not the caller's."""
     with pytest.raises(openai.APIStatusError, match=named):
         await rig.openai.chat.completions.create(model="to-claude", messages=said(PROMPT), **asked)
-    assert rig.claude.total == 0
+    assert len(rig.claude_asked) == 0
 
 
 async def test_claude_to_openai__what_cannot_be_carried_is_refused_by_name(rig: SdkRig) -> None:
@@ -203,7 +203,7 @@ async def test_claude_to_openai__what_cannot_be_carried_is_refused_by_name(rig: 
     ask: dict[str, Any] = {"model": "to-gpt", "max_tokens": 4000, "messages": said(PROMPT)}
     with pytest.raises(anthropic.APIStatusError, match="thinking cannot be carried to the OpenAI wire"):
         await rig.anthropic.messages.create(**ask, thinking=thinking)
-    assert rig.gpt.total == 0
+    assert len(rig.gpt_asked) == 0
 
 
 async def test_openai__falls_back_to_claude(rig: SdkRig) -> None:
@@ -216,7 +216,7 @@ async def test_openai__falls_back_to_claude(rig: SdkRig) -> None:
     assert raw.parse().choices[0].message.content == TEXT
     for chunks in await rig.streams_openai(lambda c: c.chat.completions.create(**ask, stream=True)):
         assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks) == TEXT
-    assert rig.claude.total == 3
+    assert len(rig.claude_asked) == 3
 
 
 async def test_claude__falls_back_to_openai(rig: SdkRig) -> None:
@@ -226,7 +226,7 @@ async def test_claude__falls_back_to_openai(rig: SdkRig) -> None:
         assert answer.content[0].text == TEXT
     async with rig.anthropic.messages.stream(**ask) as stream:
         assert await stream.get_final_text() == TEXT
-    assert rig.gpt.total == 3
+    assert len(rig.gpt_asked) == 3
 
 
 async def test_a_call_that_cannot_cross__gets_the_first_providers_reason(rig: SdkRig) -> None:
@@ -235,7 +235,7 @@ async def test_a_call_that_cannot_cross__gets_the_first_providers_reason(rig: Sd
     with pytest.raises(openai.APIStatusError) as caught:
         await rig.openai.chat.completions.create(model="both", messages=said(PROMPT), seed=7)
     assert "seed cannot be carried to the Anthropic wire" in str(caught.value)
-    assert rig.claude.total == 0
+    assert len(rig.claude_asked) == 0
 
 
 @pytest.mark.parametrize(
@@ -274,7 +274,7 @@ async def test_count_tokens__without_anthropic_it_is_an_estimate_and_says_so(rig
     raw = await rig.anthropic.messages.with_raw_response.count_tokens(model="to-gpt", messages=said("word " * 400))
     assert 300 < (await raw.parse()).input_tokens < 800
     assert "estimate" in raw.headers["x-reanimate-degraded"]
-    assert rig.gpt.total == 0
+    assert len(rig.gpt_asked) == 0
 
 
 async def test_embeddings__have_no_place_at_anthropic(rig: SdkRig) -> None:

@@ -17,6 +17,7 @@ from reanimate.gateway.llm.wire.to_openai import to_openai
 __all__ = ["Outgoing", "Refusal", "asks_for_usage", "outgoing", "provider_headers"]
 
 _ANTHROPIC_VERSION = (b"anthropic-version", b"2023-06-01")
+"""For a caller of the other wire: all servers know it, and the one after it (2026-10-21) takes no temperature."""
 _JSON = (b"content-type", b"application/json")
 _PASSED = frozenset(
     (b"accept", b"anthropic-beta", b"anthropic-version", b"idempotency-key", b"openai-beta", b"traceparent",
