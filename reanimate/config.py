@@ -99,6 +99,8 @@ class GatewaySettings(Section):
     control_port: Port = 8711
     hang_limit_s: Seconds = 1.0
     """A target that has not begun to answer a read after this long is failed over."""
+    processes: Annotated[int, Field(ge=1, le=64)] = 1
+    """How many answer on the one port. More than one only pays where one is at the limit of its processor."""
 
 
 class VectorTarget(Section):

@@ -1,5 +1,6 @@
 """`python -m reanimate.gateway`: exit code 0 after a signal, 1 with one line when it cannot start."""
 
+import argparse
 import asyncio
 import logging
 import sys
@@ -18,11 +19,14 @@ __all__ = ["main"]
 def main() -> int:
     """Run the gateway; return the exit code."""
     log_to_stderr(logging.WARNING)
+    parser = argparse.ArgumentParser(prog="python -m reanimate.gateway")
+    parser.add_argument("--worker", type=int, metavar="FD", help="how the first process starts the others")
+    worker = parser.parse_args().worker
     try:
         settings = load_settings()
         secrets = Secrets.load_or_create(settings.home)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(serve(settings, find_addresses(settings), secrets))
+            runner.run(serve(settings, find_addresses(settings), secrets, worker))
     except ReanimateError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

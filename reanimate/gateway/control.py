@@ -15,6 +15,7 @@ from reanimate.gateway.control_plane import ControlPlane
 from reanimate.gateway.exposition import family, text
 from reanimate.gateway.footprint import footprint
 from reanimate.gateway.llm.plane import LlmPlane
+from reanimate.gateway.processes.first import First
 from reanimate.gateway.request import ClientGone, Receive, Request, Scope, Send
 from reanimate.gateway.switchboard import Switchboard
 from reanimate.gateway.vector.plane import VectorPlane
@@ -38,13 +39,16 @@ class Control:
         vector: VectorPlane,
         switchboard: Switchboard,
         control_plane: ControlPlane,
+        processes: First | None = None,
     ) -> None:
+        """`processes`: the others that answer on the same port, if there are."""
         self._gateway = gateway
         self._key = control_key
         self._llm = llm
         self._vector = vector
         self._switchboard = switchboard
         self._control_plane = control_plane
+        self._processes = processes
         self._boot_id = uuid.uuid4().hex
         self._routes: dict[tuple[str, str], Callable[[Request, bytes], Awaitable[None]]] = {
             ("POST", "/switches"): self._obey,
@@ -109,10 +113,16 @@ class Control:
     async def _show_call(self, request: Request, _: bytes) -> None:
         if not self._has_key(request):
             await request.refuse(401, "calls are shown to the holder of the control key only")
-        elif (record := self._llm.observer.lookups.get(request.path.removeprefix(_CALL))) is None:
+        elif (record := await self._find_call(request.path.removeprefix(_CALL))) is None:
             await request.refuse(404, "no such call ended here since the start, or more than 10,000 came after it")
         else:
             await _answer(request, record, b"application/json")
+
+    async def _find_call(self, call_id: str) -> bytes | None:
+        record = self._llm.observer.lookups.get(call_id)
+        if record is None and self._processes is not None:
+            record = await self._processes.call(call_id)
+        return record
 
     async def _show_calls(self, request: Request, query: bytes) -> None:
         if not self._has_key(request):
@@ -120,7 +130,11 @@ class Control:
             return
         wanted = parse_qs(query.decode("latin-1")).get("failed", ["20"])[0]
         count = min(int(wanted), _CALLS_LIMIT) if wanted.isascii() and wanted.isdigit() else _CALLS_LIMIT
-        await _json(request, {"calls": self._llm.observer.lookups.failed(count)})
+        calls = self._llm.observer.lookups.failed(count)
+        if self._processes is not None:
+            calls += await self._processes.failed_calls(count)
+            calls.sort(key=lambda call: call["began"], reverse=True)
+        await _json(request, {"calls": calls[:count]})
 
     async def _show_figures(self, request: Request, query: bytes) -> None:
         given = parse_qs(query.decode("latin-1").replace("+", "%2B")).get("since")
@@ -129,9 +143,13 @@ class Control:
         except ValueError as error:
             await request.refuse(400, f"since is not an ISO 8601 time with a zone: {error}")
             return
+        if self._processes is not None:
+            await self._processes.refresh()
         await _json(request, self._status(since))
 
     async def _show_metrics(self, request: Request, _: bytes) -> None:
+        if self._processes is not None:
+            await self._processes.refresh()
         await _answer(request, self._metrics().encode(), b"text/plain; version=0.0.4; charset=utf-8")
 
     async def _show_health(self, request: Request, _: bytes) -> None:

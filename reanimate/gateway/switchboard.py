@@ -29,6 +29,8 @@ class Switchboard:
         self._listeners = listeners
         self._lock = asyncio.Lock()
         self._body = b""
+        self.on_obeyed: list[Callable[[bytes], None]] = []
+        """Who is told of each document that is obeyed."""
         self.document: SwitchDocument | None = None
 
     @property
@@ -51,6 +53,12 @@ class Switchboard:
         assert self.document is not None
         return self.document
 
+    def follow(self, body: bytes) -> None:
+        """Obey what another process of this gateway obeys, which has looked at its signature and keeps it."""
+        document = SwitchDocument.decode(body)
+        if document.is_newer_than(self.document):
+            self._obey(document, body)
+
     def load(self) -> None:
         """Obey what was kept. It may have expired since: the last known switches are better than none."""
         try:
@@ -71,6 +79,8 @@ class Switchboard:
         self._body = body
         self.document = document
         told = ", ".join(f"{c.switch} {c.scope} = {c.value}" for c in claims) or "all at their default"
+        for tell in self.on_obeyed:
+            tell(body)
         log.warning("obeying switches %d of ledger %s: %s", document.seq, document.ledger, told)
 
     def _keep(self) -> None:

@@ -78,6 +78,11 @@ class Breaker:
         self._returned_at: float | None = None
 
     @property
+    def step(self) -> int:
+        """How far it has come back, in steps of `RAMP`."""
+        return self._step
+
+    @property
     def share(self) -> float:
         """Of the calls that it would get, how many it may get."""
         if self.standing is Standing.RAMPING:
@@ -175,14 +180,36 @@ class Breaker:
         self._good += 1
         if self._relapses and self._good < _RELAPSED_GOOD:
             return False
+        self._begin_to_return(now)
+        return True
+
+    def follow(self, standing: Standing, step: int, now: float, until: float) -> bool:
+        """Be as another process of this gateway has found; return True when the standing changed.
+
+        `until`: when it is open, how long it asked to be left alone.
+        """
+        was = self.standing
+        if standing is Standing.OPEN:
+            return self.hold(now, until)
+        if standing is Standing.CLOSED:
+            self._in_a_row = self._late = self._step = 0
+            return self._trust()
+        self.troubled = True
+        if standing is Standing.SUSPECT:
+            return was is Standing.CLOSED and self._suspect(now)
+        if was is not Standing.RAMPING:
+            self._begin_to_return(now)
+        self._step = min(step, len(RAMP) - 1)
+        return was is not Standing.RAMPING
+
+    # How its standing changes
+
+    def _begin_to_return(self, now: float) -> None:
         self.standing = Standing.RAMPING
         self._returned_at = self._step_at = now
         self._step = self._good = 0
         self._credit = 1.0 - RAMP[0]  # so that the first call is among those that go there
         self._samples.clear()
-        return True
-
-    # How its standing changes
 
     def _note(self, now: float, seen: Seen) -> None:
         self.troubled = True

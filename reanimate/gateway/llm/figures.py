@@ -19,6 +19,8 @@ _HOUR_S = 3600
 _FINE_S = 600
 _COARSE_S = 10
 _TENANTS_KEPT = 200
+_UNCHANGED = -(10**9)
+"""Failures in a row, after they were told elsewhere: a success sets them to zero, failures add to this."""
 _OTHERS = "(others)"
 """Whom the calls of all further tenants count for: a caller who makes up names must not fill the memory."""
 
@@ -53,6 +55,29 @@ class Figures:
         """Count a call; `now` is of the loop's clock."""
         account(call, self._tenant(call.tenant.name), now, self._bucket().counts)
         self._count_rows(call)
+
+    def drain(self) -> list[Any]:
+        """Return what was counted since the last time, for another process to `absorb`, and forget it.
+
+        A process that does this shows no figures of its own.
+        """
+        total = _Bucket(0)
+        for bucket in self._fine:
+            total.add(bucket.counts)
+        rows = [[*key, count] for key, count in self._rows.items() if count != _UNCHANGED]
+        self._fine.clear()
+        self._past = _Bucket(0)
+        self._rows = dict.fromkeys(self._rows, _UNCHANGED)
+        return [[[[*key], count] for key, count in total.counts.items()], rows]
+
+    def absorb(self, drained: list[Any]) -> None:
+        """Add what another process counted."""
+        counts, rows = drained
+        self._bucket().add({tuple(key): count for key, count in counts})
+        for kind, name, count in rows:
+            # Below zero: so many failures, and no success before them.
+            known = self._rows.get((kind, name), 0)
+            self._rows[kind, name] = count if count >= 0 else known + count - _UNCHANGED
 
     def window(self, seconds: float) -> Window:
         """Return the figures of the last so many seconds, the current one included; worked out once a second."""

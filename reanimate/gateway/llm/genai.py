@@ -6,6 +6,7 @@ route. In Prometheus' names, as OpenTelemetry's own exporter writes them.
 
 from bisect import bisect_left
 from collections.abc import Iterator
+from typing import Any
 
 from reanimate.gateway.exposition import histogram
 from reanimate.gateway.llm.call import Attempt, Call, Ending
@@ -94,6 +95,23 @@ class GenAi:
         if attempt.usage is not None:
             self._add("client_tokens", (*place, "input"), attempt.usage.input_tokens)
             self._add("client_tokens", (*place, "output"), attempt.usage.output_tokens)
+
+    def drain(self) -> list[Any]:
+        """Return what was counted since the last time, for another process to `absorb`, and forget it."""
+        drained = [
+            [family, [*key], found.counts, found.sum]
+            for family, known in self._found.items()
+            for key, found in known.items()
+        ]
+        self._found = {family: {} for family in _FAMILIES}
+        return drained
+
+    def absorb(self, drained: list[Any]) -> None:
+        """Add what another process counted."""
+        for family, key, counts, total in drained:
+            found = self._found[family].setdefault(tuple(key), _Histogram(_FAMILIES[family][1]))
+            found.counts = [one + other for one, other in zip(found.counts, counts, strict=True)]
+            found.sum += total
 
     def families(self) -> Iterator[list[str]]:
         """Yield the lines of each metric in Prometheus' text format."""

@@ -188,10 +188,12 @@ class Health:
         self.failed(line, failure, asked_at, now)
         self._verdict()
 
-    def learn_open(self, line: Line, failure: Failure, now: float, pause_s: float = 0.0) -> None:
-        """Take over from another process of this gateway that a line is open; who listens is not told again."""
-        line.why = failure
-        line.breaker.hold(now, now + pause_s)
+    def follow(self, line: Line, standing: Standing, step: int, why: Failure | None, now: float, until: float) -> None:
+        """Take over what another process of this gateway has found out; `until`: how long to leave it alone."""
+        was = line.breaker.standing
+        line.why = why
+        if line.breaker.follow(standing, step, now, until):
+            self._tell(line, was, now)
 
     def _spread(self, line: Line, failure: Failure, now: float) -> None:
         """What is not the key's fault holds for the target's other keys, and some of it for the whole provider."""

@@ -11,10 +11,11 @@ __all__ = ["LlmObservations"]
 class LlmObservations(Sender):
     """Listens to the health of the providers. `kind` is the failure's (failures.py), or `recovered`."""
 
-    def listen(self, health: Health) -> None:
-        """Tell what happens there from now on."""
+    def listen(self, health: Health, *, changes: bool = True) -> None:
+        """Tell what happens there from now on; of several processes only the first tells of changes."""
         health.on_failure.append(self._failed)
-        health.on_change.append(self._changed)
+        if changes:
+            health.on_change.append(self._changed)
 
     def _failed(self, line: Line, failure: Failure) -> None:
         self._tell(line, failure.kind, failure.detail)

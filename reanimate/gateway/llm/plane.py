@@ -1,6 +1,6 @@
 """The LLM plane put together: what is asked, what it counted, and what runs beside it."""
 
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import datetime
 from pathlib import Path
@@ -34,7 +34,11 @@ __all__ = ["LlmPlane", "open_llm_plane"]
 class LlmPlane:
     """Everything under `/v1/`: OpenAI's and Anthropic's APIs."""
 
-    def __init__(self, settings: Settings, *, home: Path, quota: Quota, pools: Pools) -> None:
+    def __init__(self, settings: Settings, *, home: Path, quota: Quota, pools: Pools, is_first: bool = True) -> None:
+        """Of several processes only the first makes probes and looks after the rules."""
+        self._is_first = is_first
+        self.others: list[Mapping[str, Any]] = []
+        """What is so now in the other processes, each as it says with `now_here`."""
         llm = settings.llm
         catalogue = Catalogue(llm)
         underway = Underway()
@@ -47,6 +51,7 @@ class LlmPlane:
             underway,
             window=self.observer.figures.window,
             quota_used=lambda: used_by_scope(quota.figures(), self._llm),
+            processes=settings.gateway.processes,
         )
         self.switches = self.policies.switches
         self.health = Health()
@@ -85,8 +90,18 @@ class LlmPlane:
 
     def background(self) -> list[Coroutine[Any, Any, None]]:
         """Return what runs beside the calls until it is cancelled."""
-        parts = (self._cache, self.quota, self.policies, self.observer)
-        return [self._prober.run(), *(work for part in parts for work in part.background())]
+        parts = (self._cache, self.quota, self.observer, *((self.policies,) if self._is_first else ()))
+        work = [work for part in parts for work in part.background()]
+        return [self._prober.run(), *work] if self._is_first else work
+
+    def drain(self) -> dict[str, Any]:
+        """Return what was counted since the last time, for the first process to `absorb`, and forget it."""
+        return {"figures": self.observer.figures.drain(), "genai": self.observer.genai.drain()}
+
+    def absorb(self, drained: Mapping[str, Any]) -> None:
+        """Add what another process of this gateway counted."""
+        self.observer.figures.absorb(drained["figures"])
+        self.observer.genai.absorb(drained["genai"])
 
     def status(self, since: datetime | None) -> dict[str, Any]:
         """Return the counts from a moment on, and what is so now."""
@@ -102,6 +117,12 @@ class LlmPlane:
             "probes": self._prober.shown(),
             "policies": self.policies.status(),
             "quota": self.quota.figures(),
+            **summed([self.now_here(), *self.others]),
+        }
+
+    def now_here(self) -> dict[str, dict[str, int]]:
+        """Return what is so now in this process, and adds up over several."""
+        return {
             "cache": self._cache.status(),
             "underway": {
                 "calls": len(self._underway),
@@ -110,9 +131,27 @@ class LlmPlane:
         }
 
 
+def summed(parts: Sequence[Mapping[str, Mapping[str, int]]]) -> dict[str, dict[str, int]]:
+    """Return tables of numbers added up. The files of the cache are shared by all processes: they count once."""
+    return {
+        name: {
+            key: value if key == "disk_bytes" else sum(part[name][key] for part in parts)
+            for key, value in table.items()
+        }
+        for name, table in parts[0].items()
+    }
+
+
 @asynccontextmanager
 async def open_llm_plane(
-    settings: Settings, session: aiohttp.ClientSession, *, home: Path, web_url: str, watch_url: str, control_key: str
+    settings: Settings,
+    session: aiohttp.ClientSession,
+    *,
+    home: Path,
+    web_url: str,
+    watch_url: str,
+    control_key: str,
+    is_first: bool = True,
 ) -> AsyncIterator[LlmPlane]:
     """Open the plane; on leaving, connections are closed and leases given back."""
     async with AsyncExitStack() as stack:
@@ -129,6 +168,6 @@ async def open_llm_plane(
             gateway=settings.gateway.name,
         )
         stack.push_async_callback(quota.close)
-        plane = LlmPlane(settings, home=home, quota=quota, pools=pools)
-        observations.listen(plane.health)
+        plane = LlmPlane(settings, home=home, quota=quota, pools=pools, is_first=is_first)
+        observations.listen(plane.health, changes=is_first)
         yield plane

@@ -16,8 +16,10 @@ class LlmSwitches:
     def __init__(self, *listeners: Listener) -> None:
         self._listeners = listeners
         self._told: tuple[Claim, ...] = ()
-        self._own: dict[str, tuple[Claim, ...]] = {}
+        self.own: dict[str, tuple[Claim, ...]] = {}
         """Cause (a rule) → what it claims."""
+        self.on_hold: list[Callable[[Mapping[str, tuple[Claim, ...]]], None]] = []
+        """Who is told when that changes."""
         self.claims: tuple[Claim, ...] = ()
         """What holds now."""
 
@@ -29,12 +31,14 @@ class LlmSwitches:
     def hold(self, own: Mapping[str, Sequence[Claim]]) -> None:
         """Take over what the gateway's own rules claim, by cause; none of them clears what another one claims."""
         held = {cause: tuple(claims) for cause, claims in own.items() if claims}
-        if held != self._own:
-            self._own = held
+        if held != self.own:
+            self.own = held
             self._tell()
+            for listener in self.on_hold:
+                listener(held)
 
     def _tell(self) -> None:
-        found = effective([*self._told, *(claim for claims in self._own.values() for claim in claims)])
+        found = effective([*self._told, *(claim for claims in self.own.values() for claim in claims)])
         self.claims = tuple(found)
         for listener in self._listeners:
             listener(self.claims)
@@ -45,6 +49,6 @@ class LlmSwitches:
             "held": [{"switch": c.switch, "scope": c.scope, "value": c.value} for c in self.claims],
             "by_rules": {
                 cause: [{"switch": c.switch, "scope": c.scope, "value": c.value} for c in claims]
-                for cause, claims in self._own.items()
+                for cause, claims in self.own.items()
             },
         }

@@ -1,7 +1,7 @@
 """What the gateway did, in counts: per second for the last hour, and since it started. Pure: time is passed in."""
 
 from collections import Counter, deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -79,6 +79,29 @@ class Figures:
     def failed(self, target: str) -> None:
         """Count a request that a target failed."""
         self._bucket().failures[target] += 1
+
+    def drain(self) -> dict[str, Any]:
+        """Return what was counted since the last time, for another process to `absorb`, and forget it.
+
+        A process that does this shows no figures of its own.
+        """
+        total = _Bucket(0)
+        for bucket in self._buckets:
+            total.add(bucket)
+        self._buckets.clear()
+        self._past = _Bucket(0)
+        return {
+            "reads": dict(total.reads),
+            "writes": dict(total.writes),
+            "requests": dict(total.requests),
+            "failures": dict(total.failures),
+            "slowest_ms": total.slowest_ms,
+        }
+
+    def absorb(self, drained: Mapping[str, Any]) -> None:
+        """Add what another process counted."""
+        counted = {name: Counter(drained[name]) for name in ("reads", "writes", "requests", "failures")}
+        self._bucket().add(_Bucket(0, **counted, slowest_ms=drained["slowest_ms"]))
 
     def since(self, asked: datetime | None) -> dict[str, Any]:
         """Return the counts from `asked` on, as far as they reach: an hour back, and never before the start.

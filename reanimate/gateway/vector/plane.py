@@ -1,6 +1,6 @@
 """The vector plane put together: what is asked, what it counted, and what runs beside it."""
 
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from datetime import datetime
 from pathlib import Path
@@ -55,6 +55,15 @@ class VectorPlane:
         else:
             await self._writes.handle(request, route)
 
+    def drain(self) -> dict[str, Any]:
+        """Return what was counted since the last time, for the first process to `absorb`, and forget it."""
+        return {"figures": self._figures.drain(), "totals": self._totals.drain()}
+
+    def absorb(self, drained: Mapping[str, Any]) -> None:
+        """Add what another process of this gateway counted."""
+        self._figures.absorb(drained["figures"])
+        self._totals.absorb(drained["totals"])
+
     def background(self) -> list[Coroutine[Any, Any, None]]:
         """Return what runs beside the requests until it is cancelled."""
         return [self._totals.keep(), *(self._prober.watch(target) for target in self._fleet.targets.values())]
@@ -88,15 +97,19 @@ async def open_vector_plane(
     session: aiohttp.ClientSession,
     *,
     home: Path,
+    is_first: bool = True,
     watch_url: str,
     control_key: str,
     hang_limit_s: float,
     clock: Callable[[], float],
 ) -> AsyncIterator[VectorPlane]:
-    """Open the connections to the targets; on leaving, what was counted is on disk."""
+    """Open the connections to the targets; on leaving, what was counted is on disk.
+
+    Of several processes the first keeps the totals of all.
+    """
     observations = Observations(session, watch_url, control_key)
     fleet = Fleet(targets, observations)
-    totals = Totals(home / "totals.json")
+    totals = Totals(home / "totals.json" if is_first else None)
     switches = VectorSwitches(tuple(target.name for target in fleet.online))
     try:
         async with Upstream(targets, hang_limit_s) as upstream:

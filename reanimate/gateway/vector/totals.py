@@ -7,6 +7,7 @@ import asyncio
 import json
 import logging
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 
 from reanimate.files import write_atomically
@@ -19,15 +20,27 @@ log = logging.getLogger("reanimate.gateway")
 class Totals:
     """A counter that is kept."""
 
-    def __init__(self, file: Path) -> None:
+    def __init__(self, file: Path | None) -> None:
+        """Without a file they are counted for another process, which keeps them."""
         self._file = file
         self._dirty = False
-        self.acknowledged: Counter[str] = Counter(_read(file))
+        self.acknowledged: Counter[str] = Counter(_read(file) if file is not None else ())
 
     def count(self, collection: str) -> None:
         """Count one acknowledged write."""
         self.acknowledged[collection] += 1
         self._dirty = True
+
+    def drain(self) -> dict[str, int]:
+        """Return what was counted since the last time, for another process to `absorb`, and forget it."""
+        drained, self.acknowledged = dict(self.acknowledged), Counter()
+        return drained
+
+    def absorb(self, drained: Mapping[str, int]) -> None:
+        """Add what another process counted."""
+        if drained:
+            self.acknowledged.update(drained)
+            self._dirty = True
 
     async def keep(self) -> None:
         """Write what changed, each second, until cancelled."""
@@ -37,7 +50,7 @@ class Totals:
 
     def save(self) -> None:
         """Write now, if anything changed. A disk that cannot be written is logged: requests go on."""
-        if not self._dirty:
+        if not self._dirty or self._file is None:
             return
         self._dirty = False
         content = json.dumps({"writes_acknowledged": dict(self.acknowledged)}, indent=2).encode()

@@ -1,0 +1,1 @@
+"""Several processes on one port: the first keeps the others, and all obey, know and count as one gateway."""
