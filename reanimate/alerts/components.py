@@ -5,10 +5,11 @@ from urllib.parse import urlsplit
 
 from reanimate.addresses import Addresses
 from reanimate.config import Settings
+from reanimate.incidents.faults import Fault
 
 __all__ = ["KINDS", "UNKNOWN", "component_of", "is_component", "scope_of"]
 
-KINDS = ("vector", "llm", "tool", "database")
+KINDS = ("vector", "llm", "tool", "database", "tenant")
 UNKNOWN = "unknown"
 _KIND_OF_DEPENDENCY = {"llm_provider": "llm", "tool": "tool", "database": "database"}
 _LLM_LABELS = ("provider", "model", "route", "tenant", "tool", "quota", "meter", "signal", "rule")
@@ -26,9 +27,12 @@ def component_of(labels: Mapping[str, str], settings: Settings, addresses: Addre
     """Return the component that `labels` speak of.
 
     Its own `component` label wins; then target, instance, service and job are held against the addresses of what is
-    configured, and then against the names. An alert that fits nothing is about `unknown`.
+    configured, and then against the names. An alert that fits nothing is about `unknown`. An attack is about the tenant
+    who leads it: it is contained for itself, and is no part of an outage that goes on at the same time.
     """
-    named = labels.get("component", "")
+    named, tenant = labels.get("component", ""), labels.get("tenant", "")
+    if labels.get("fault") == Fault.MALICIOUS_PROMPT_ATTACK and tenant:
+        return f"tenant:{tenant}"
     if is_component(named):
         return named
     values = [labels[label] for label in _PLACE_LABELS if labels.get(label)]
@@ -45,7 +49,7 @@ def scope_of(component: str, labels: Mapping[str, str]) -> dict[str, object]:
     Of a vector target its name and a collection that is named; of LLM calls whose, and where.
     """
     kind, _, name = component.partition(":")
-    if kind == "llm":
+    if kind in ("llm", "tenant"):
         return {label: labels[label] for label in _LLM_LABELS if labels.get(label)}
     scope: dict[str, object] = {"target": name} if kind == "vector" else {}
     if collection := labels.get("collection"):

@@ -55,7 +55,8 @@ def subject_of(incident: Incident, settings: Settings) -> LlmSubject:
         target = f"{known}/{scope.get('model')}"
     route = scope.get("route") or (name if name in {item.name for item in llm.routes} else None)
     routes = (route,) if route else _routes_of(llm, known, target)
-    return LlmSubject(known, target, routes, scope.get("tenant"), scope.get("tool"), route)
+    tenant = incident.component.removeprefix("tenant:") if incident.component.startswith("tenant:") else None
+    return LlmSubject(known, target, routes, scope.get("tenant") or tenant, scope.get("tool"), route)
 
 
 def _routes_of(llm: LlmSettings, provider: str | None, target: str | None) -> tuple[str, ...]:

@@ -196,7 +196,7 @@ def _tenants(llm: Figures) -> list[Accusation]:
             accusations.append(
                 Accusation(
                     fingerprint=f"watch:llm:tenant:{name}:attack",
-                    subject="llm:*",
+                    subject=f"tenant:{name}",
                     fault=Fault.MALICIOUS_PROMPT_ATTACK,
                     summary=f"{refused} of {calls} calls of tenant {name} were refused for their content",
                     labels={"tenant": name},

@@ -66,3 +66,11 @@ def test_scope__target_and_collection() -> None:
     assert scope_of("vector:primary", {"collection": "kb"}) == {"target": "primary", "collections": ["kb"]}
     assert scope_of("vector:primary", {}) == {"target": "primary"}
     assert scope_of("llm:openai", {}) == {}
+
+
+def test_component_of__attack_is_about_the_tenant() -> None:
+    """An attack is no part of an outage: it is about who leads it, whatever component its sender names."""
+    labels = {"fault": "malicious_prompt_attack", "component": "llm:main", "tenant": "bad"}
+    assert component_of(labels, SETTINGS, ADDRESSES) == "tenant:bad"
+    assert component_of({**labels, "fault": "llm_api_unavailable"}, SETTINGS, ADDRESSES) == "llm:main"
+    assert scope_of("tenant:bad", labels) == {"tenant": "bad"}

@@ -113,6 +113,7 @@ def test_fold__unknown_resolved_is_ignored() -> None:
         (candidate("vector:primary"), incident("vector:primary"), True),
         (candidate("vector:replica"), incident("vector:primary"), True),
         (candidate("llm:openai"), incident("vector:primary"), False),
+        (candidate("tenant:bad"), incident("llm:openai"), False),
         (candidate("unknown"), incident("unknown"), False),
         (candidate("unknown"), incident("vector:primary"), False),
         (candidate("vector:replica"), incident("vector:primary", age_s=301), False),

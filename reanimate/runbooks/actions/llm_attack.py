@@ -6,11 +6,12 @@ from pydantic import Field
 from sqlalchemy import select
 
 from reanimate.db.tables import Hold, Incident
+from reanimate.incidents.faults import Fault
 from reanimate.runbooks import holding
 from reanimate.runbooks.action import Action, ActionContext, Evidence, NoParams, Outcome, Params
+from reanimate.runbooks.actions.detection import claims_of
 from reanimate.runbooks.actions.llm_traffic import about
 from reanimate.runbooks.actions.people import PersonNeeded
-from reanimate.runbooks.llm_look import LlmSubject
 from reanimate.switches.document import Claim
 
 __all__ = ["HumanReview", "StopSubject"]
@@ -25,7 +26,7 @@ class Stopping(Params):
 
 
 class StopSubject(Action[Stopping]):
-    """Stop, or cut, the calls of the tenant or with the tool that the alert names; of a route, cut them."""
+    """Stop, or cut, the calls of the tenants or with the tools that the alerts name; of a route, cut them."""
 
     name = "stop_subject"
     params = Stopping
@@ -39,36 +40,46 @@ class StopSubject(Action[Stopping]):
         return f"cut the calls of the tenant or with the tool to {params.per_minute} a minute"
 
     def said(self, evidence: Evidence) -> str:
-        return f"{evidence['switch']} of {evidence['scope']} = {evidence['value']}{holding.by(evidence)}"
+        held = [f"{item['switch']} of {item['scope']} = {item['value']}" for item in evidence["held"]]
+        return ", ".join(held) + holding.by(evidence)
 
     async def check_before(self, context: ActionContext[Stopping]) -> Outcome | None:
-        if self._claim(about(context), context.params) is None:
-            return Outcome(skipped="the alert names no tenant, tool or route: a person must say whose calls to stop")
+        if not await self._claims(context):
+            return Outcome(skipped="no alert names a tenant, tool or route: a person must say whose calls to stop")
         return None
 
     async def act(self, context: ActionContext[Stopping]) -> dict[str, Any]:
-        claim = self._claim(about(context), context.params)
-        assert claim is not None
-        obeyed = await holding.claim(context, [claim], "malicious prompts: stopped until a person has looked")
-        return {"switch": claim.switch, "scope": claim.scope, "value": claim.value} | holding.said(obeyed)
+        claims = await self._claims(context)
+        obeyed = await holding.claim(context, claims, "malicious prompts: stopped until a person has looked")
+        return {"held": [vars(claim) for claim in claims]} | holding.said(obeyed)
 
     async def undo(self, context: ActionContext[Stopping]) -> dict[str, Any] | None:
-        claim = self._claim(about(context), context.params)
-        return None if claim is None else await holding.lift(context, [claim], "containment undone")
+        claims = await self._claims(context)
+        return await holding.lift(context, claims, "containment undone") if claims else None
 
-    @staticmethod
-    def _claim(subject: LlmSubject, params: Stopping) -> Claim | None:
-        if subject.tenant and subject.tenant != "*":
-            scope = f"tenant:{subject.tenant}"
-        elif subject.tool:
-            scope = f"tool:{subject.tool}"
-        elif subject.route:
-            return Claim("llm_rate", f"route:{subject.route}", params.per_minute * 10)
-        else:
-            return None
-        if params.how == "kill":
-            return Claim("llm_kill", scope, "kill")
-        return Claim("llm_rate", scope, params.per_minute)
+    async def _claims(self, context: ActionContext[Stopping]) -> list[Claim]:
+        """Return what to hold: of the incident's own subject, and of whoever else its alerts name."""
+        subject = about(context)
+        named = [(subject.tenant, subject.tool, subject.route)]
+        for alert in await claims_of(context.services, context.incident.id):
+            if alert.labels.get("fault") == Fault.MALICIOUS_PROMPT_ATTACK:
+                named.append((alert.labels.get("tenant"), alert.labels.get("tool"), alert.labels.get("route")))
+        found = [_claim(*item, context.params) for item in dict.fromkeys(named)]
+        return list(dict.fromkeys(claim for claim in found if claim is not None))
+
+
+def _claim(tenant: str | None, tool: str | None, route: str | None, params: Stopping) -> Claim | None:
+    if tenant and tenant != "*":
+        scope = f"tenant:{tenant}"
+    elif tool:
+        scope = f"tool:{tool}"
+    elif route:
+        return Claim("llm_rate", f"route:{route}", params.per_minute * 10)
+    else:
+        return None
+    if params.how == "kill":
+        return Claim("llm_kill", scope, "kill")
+    return Claim("llm_rate", scope, params.per_minute)
 
 
 class HumanReview(Action[NoParams]):
