@@ -13,7 +13,7 @@ from reanimate.quota.amounts import split
 from reanimate.quota.demand import Meter
 from reanimate.quota.grants import open_grants
 from reanimate.quota.leasing import without
-from reanimate.quota.ledger import read_account
+from reanimate.quota.rows import read_account
 from reanimate.quota.windows import window_at
 
 __all__ = ["history", "standings"]

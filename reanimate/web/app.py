@@ -66,6 +66,7 @@ def create_app(
         services.sessions, services.settings, services.addresses, on_opened or partial(place_reflex, services)
     )
     quota_watch = QuotaWatch(services.sessions, inbox, services.settings.llm.currency)
+    quota_ledger = Ledger(services.engine)
     counted = Metrics()
     every: dict[str, Loop] = {
         "spool": partial(_drain, inbox, folder),
@@ -78,10 +79,11 @@ def create_app(
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         async with running(every, lambda name: counted.loop_failures.labels(name).inc()):
             yield
+        await quota_ledger.close()
 
     app = FastAPI(lifespan=lifespan, openapi_url=None, docs_url=None, redoc_url=None)
     app.state.services, app.state.inbox, app.state.folder, app.state.metrics = services, inbox, folder, counted
-    app.state.quota_ledger, app.state.quota_watch = Ledger(services.engine), quota_watch
+    app.state.quota_ledger, app.state.quota_watch = quota_ledger, quota_watch
     app.add_route("/alerts/{source}", receive, methods=["POST"])
     app.add_route("/alerts/{source}", handshake, methods=["OPTIONS"])
     app.add_route("/switches", switches, methods=["GET"])

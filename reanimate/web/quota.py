@@ -2,13 +2,12 @@
 
 import logging
 
-from sqlalchemy.exc import SQLAlchemyError
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
 from reanimate.alerts.authentication import bearer_matches
 from reanimate.bootstrap import Services
-from reanimate.errors import Busy, InputInvalid
+from reanimate.errors import Busy, InputInvalid, Unreachable
 from reanimate.quota.demand import Ask
 from reanimate.quota.ledger import Ledger
 
@@ -32,8 +31,8 @@ async def leases(request: Request) -> Response:
         reply = await ledger.lend(Ask.decode(body))
     except InputInvalid as error:
         return PlainTextResponse(f"{error}\n", 400)
-    except (SQLAlchemyError, OSError, Busy) as error:
-        log.warning("leases of quota were asked for, but the record does not answer: %s", type(error).__name__)
+    except (Unreachable, Busy) as error:
+        log.warning("leases of quota were asked for, and are not lent: %s", error)
         return PlainTextResponse("the record does not answer\n", 503, {"Retry-After": "1"})
     request.app.state.quota_watch.wake()
     return Response(reply.encode(), media_type="application/json")
