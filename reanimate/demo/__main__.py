@@ -72,6 +72,7 @@ async def _demo(keep: bool, json: bool) -> bool:
             async with chat.asking() as streams:
                 await asyncio.sleep(2)
                 err.print(Rule("5 · disaster three: the main LLM provider hangs, then answers 429"))
+                err.print("the agent and main speak OpenAI's API, spare speaks Anthropic's; what crosses is translated")
                 silenced = SilencedProvider(providers)
                 stories.append(await lives_through(services, streams, silenced.begin))
                 await silenced.over()

@@ -20,7 +20,8 @@ from reanimate.errors import ServerFailed
 __all__ = ["ROUTE", "LocalProviders"]
 
 ROUTE = "chat"
-_NAMES = ("main", "spare")
+_WIRES = {"main": "openai", "spare": "anthropic"}
+"""An outage of one vendor is best met by another one: what crosses over is translated."""
 _TOKEN_MS = 10
 _READY_S = 20.0
 _MODEL = "stand-in"
@@ -52,7 +53,7 @@ class LocalProviders:
 
     def __init__(self) -> None:
         self._held = ExitStack()
-        self._ports = {name: self._hold() for name in _NAMES}
+        self._ports = {name: self._hold() for name in _WIRES}
         self._processes: list[subprocess.Popen[bytes]] = []
         self._kept = False
 
@@ -70,13 +71,15 @@ class LocalProviders:
 
     def settings(self) -> str:
         """Return what goes into `reanimate.toml`."""
-        return (
-            "".join(
-                _PROVIDER.format(name=name, wire="openai", url=f"{url}/v1", model=_MODEL)
-                for name, url in self.urls.items()
-            )
-            + _ROUTE
-        )
+        providers = [
+            _PROVIDER.format(name=name, wire=wire, url=self.base_url(name), model=_MODEL)
+            for name, wire in _WIRES.items()
+        ]
+        return "".join(providers) + _ROUTE
+
+    def base_url(self, name: str) -> str:
+        """Return the base URL as the vendor's SDK takes it."""
+        return self.urls[name] + ("/v1" if _WIRES[name] == "openai" else "")
 
     async def start(self, home: Path, *, follow: int, keep: bool) -> None:
         """Start both; they end when the process `follow` does, and unless `keep`, with this one.

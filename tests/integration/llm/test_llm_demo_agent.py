@@ -71,7 +71,8 @@ async def test_providers__hold_their_ports_obey_and_end(tmp_path: Path) -> None:
     with LocalProviders() as providers:
         urls = dict(providers.urls)
         assert list(urls) == ["main", "spare"]
-        assert all(f'url = "{url}/v1"' in providers.settings() for url in urls.values())
+        assert f'wire = "openai"\nurl = "{urls["main"]}/v1"' in providers.settings()
+        assert f'wire = "anthropic"\nurl = "{urls["spare"]}"' in providers.settings()
         await providers.start(tmp_path, follow=os.getpid(), keep=False)
         pids = [process.pid for process in providers._processes]
         await providers.fail("main", [{"kind": "status", "error": "rate_limit"}])
