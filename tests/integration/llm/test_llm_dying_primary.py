@@ -8,6 +8,7 @@ import json
 import os
 import random
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,10 +51,8 @@ class Rig:
     spare: Provider
 
 
-@pytest.fixture(scope="module")
-async def rig(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Rig]:
-    """One gateway for all seeds: it goes into each with what it learned in the one before."""
-    home: Path = tmp_path_factory.mktemp("dying")
+@asynccontextmanager
+async def _running(home: Path) -> AsyncIterator[Rig]:
     well = Behaviour(token_ms=4)
     async with Provider("main", behaviour=well) as main, Provider("spare", behaviour=well) as spare:
         model: Any = {"name": "m", "prefill": True}
@@ -65,6 +64,13 @@ async def rig(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Rig]:
         )
         async with llm_gateway_for(home) as gateway:
             yield Rig(gateway, main, spare)
+
+
+@pytest.fixture(scope="module")
+async def rig(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Rig]:
+    """One gateway for all seeds: it goes into each with what it learned in the one before."""
+    async with _running(tmp_path_factory.mktemp("dying")) as running:
+        yield running
 
 
 async def _whole(gateway: LlmGateway, prompt: str) -> tuple[str, str, str]:
@@ -146,17 +152,20 @@ async def _back(rig: Rig) -> None:
             in_a_row = in_a_row + 1 if rig.spare.total == before else 0
 
 
-async def test_hedge_that_lost__goes_on_with_the_answer(rig: Rig) -> None:
+async def test_hedge_that_lost__goes_on_with_the_answer(tmp_path: Path) -> None:
     """Who was asked beside a slow provider and was not needed is not silent: it is asked when that one breaks off."""
     asked = []
-    for number in range(3):
-        for provider in (rig.main, rig.spare):
-            provider.reset()
-        await _back(rig)
-        rig.main.fail(Fault("late_body", ms=200), Fault("cut", after=6, how="rst"))
-        rig.spare.fail(Fault("delay", ms=600, times=1))
-        prompt = f"hedged {number} [[tokens=30]]"
-        _, text, finish = await _streamed(rig.gateway, prompt)
-        assert (text, finish) == (answer_text(prompt), "stop")
-        asked.append(sum(call.body["messages"][0]["content"] == prompt for call in rig.spare.calls))
-    assert 2 in asked, "it was hedged, and gone on with"
+    async with _running(tmp_path) as rig:
+        for number in range(3):
+            for provider in (rig.main, rig.spare):
+                provider.reset()
+            await _back(rig)
+            rig.main.fail(Fault("late_body", ms=200), Fault("cut", after=6, how="rst"))
+            rig.spare.fail(Fault("delay", ms=600, times=1))
+            prompt = f"hedged {number} [[tokens=30]]"
+            _, text, finish = await _streamed(rig.gateway, prompt)
+            assert (text, finish) == (answer_text(prompt), "stop")
+            asked.append(sum(call.body["messages"][0]["content"] == prompt for call in rig.spare.calls))
+            if asked[-1] == 2:
+                return
+    raise AssertionError(f"it was not hedged and gone on with: {asked}")
