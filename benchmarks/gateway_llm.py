@@ -14,6 +14,7 @@ from rich.console import Console
 
 from benchmarks.llm_candidates import NAMES, Candidate, StandIn, candidates, provider
 from benchmarks.llm_driver import closed_loop
+from benchmarks.llm_policies import policy_chain
 from benchmarks.report import Goal, Report, Row, parser, percentile
 
 __all__ = ["main"]
@@ -38,6 +39,7 @@ UNITS = {
     "CPU per streamed event, 1 ms apart": "µs",
     "memory": "MB",
     "p50 of a cached answer": "µs",
+    "all policies": "µs",
 }
 
 
@@ -133,6 +135,9 @@ async def run(names: tuple[str, ...], rounds: int, seconds: float) -> Report:
     for name, values in (await paced(names, rounds, seconds / 2)).items():
         for figures, more in zip(found[name], values, strict=True):
             figures.update(more)
+    if "reanimate" in names:
+        for figures in found["reanimate"]:
+            figures["all policies"] = await policy_chain()
     report = Report(f"gateway-llm: {rounds} rounds of {seconds:g} s each")
     for what, unit in UNITS.items():
         for who in (*names, "directly"):
@@ -170,6 +175,7 @@ def goals(medians: dict[tuple[str, str], float]) -> list[Goal]:
     alone("CPU per streamed event, in bursts", 15)
     alone("memory", 90)
     alone("p50 of a cached answer", 250)
+    alone("all policies", 10)
     return made
 
 
