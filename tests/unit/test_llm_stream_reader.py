@@ -199,3 +199,16 @@ async def test_once_it_is_over_nothing_is_kept_of_it_and_the_connection_is_let_g
     await asyncio.sleep(0.3)
     assert answer.response.closed
     assert answer.reader._timer is None
+
+
+async def test_a_process_that_was_held_up_itself_reads_first_what_has_arrived() -> None:
+    answer = Answer(idle_s=0.1)
+    answer.comes(TOKENS)
+    await answer.reader.first()
+    loop = asyncio.get_running_loop()
+    reading = asyncio.create_task(answer.reader.next())
+    await asyncio.sleep(0.01)
+    time.sleep(0.2)  # noqa: ASYNC251 the loop itself is late
+    loop.call_soon(loop.call_soon, answer.comes, FINISH)
+    assert kinds(await reading) == ["finish"]
+    answer.ends()

@@ -13,6 +13,7 @@ _END_MARK_S = 0.25
 """An answer that has ended waits this long for the stream's own end mark."""
 _USAGE_S = 1.0
 """The same for an answer whose usage was asked for and has not come."""
+_LOOK_AGAIN_S = 0.005
 _SIGNS_OF_LIFE = 3
 """Pings alone keep a stream alive for this many times the idle limit."""
 
@@ -193,18 +194,26 @@ class StreamReader:
         return _USAGE_S if self._awaits_usage and self.facts.usage is None else _END_MARK_S
 
     def _check(self) -> None:
-        self._timer = None
-        if self._ended:
-            return  # nobody reads any more
+        left = self._left()
+        if left > 0:
+            self._timer = self._loop.call_later(left, self._check)
+        else:
+            # This process may have been held up itself: what has arrived meanwhile is read first.
+            self._timer = self._loop.call_later(_LOOK_AGAIN_S, self._look_again)
+
+    def _look_again(self) -> None:
+        if self._left() > 0:
+            self._check()
+        else:
+            self._give_up(self._limit())
+
+    def _left(self) -> float:
+        """Return for how long silence may still last."""
         limit = self._limit()
-        left = limit
-        if self._waiting_since is not None:
-            silent_since = max(self._response.last_byte_at, self._waiting_since)
-            left = min(silent_since + limit, self._content_at + _SIGNS_OF_LIFE * limit) - self._loop.time()
-            if left <= 0:
-                self._give_up(limit)
-                return
-        self._timer = self._loop.call_later(left, self._check)
+        if self._waiting_since is None:
+            return limit
+        silent_since = max(self._response.last_byte_at, self._waiting_since)
+        return min(silent_since + limit, self._content_at + _SIGNS_OF_LIFE * limit) - self._loop.time()
 
     def _give_up(self, limit: float) -> None:
         self._timer = None

@@ -25,7 +25,8 @@ WIRES = {"main": ("/v1/chat/completions", "backup"), "main-a": ("/v1/messages", 
 async def rig(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[StreamRig]:
     pairs = [("main", "backup"), ("main-a", "backup-a"), ("main", "backup-a"), ("main-a", "backup")]
     more = {pair: len(SEEDS) for pair in pairs}
-    async with stream_rig_for(tmp_path_factory.mktemp("seeds"), each=0, more=more) as running:
+    patience = {"idle_s": 2.0, "first_token_s": 4.0, "hedge": True}
+    async with stream_rig_for(tmp_path_factory.mktemp("seeds"), each=0, more=more, **patience) as running:
         yield running
 
 
