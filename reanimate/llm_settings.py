@@ -63,6 +63,8 @@ class ProviderSettings(Section):
     headers: dict[str, SecretStr] = Field(default_factory=dict)
     usage_in_streams: bool = True
     """Ask for usage in streams; false for a server that does not know `stream_options`."""
+    responses: bool = True
+    """Whether an OpenAI server has /responses; false: such calls are carried to its /chat/completions."""
     connect_timeout_s: Seconds = 1.0
     status_page: str | None = None
     """Where the provider says how it is, for the incident's evidence."""

@@ -4,9 +4,8 @@ from dataclasses import dataclass
 
 from reanimate.clock import utcnow
 from reanimate.gateway.llm.classify import classify, classify_broken, classify_error, garbage
-from reanimate.gateway.llm.endpoints import ENDPOINTS, Endpoint
+from reanimate.gateway.llm.endpoints import Endpoint
 from reanimate.gateway.llm.failures import Failure
-from reanimate.gateway.llm.prompt import Prompt
 from reanimate.gateway.llm.reader import StreamBroken, StreamReader
 from reanimate.gateway.llm.transport.errors import TransportFailed
 from reanimate.gateway.llm.transport.pool import Pool
@@ -15,7 +14,7 @@ from reanimate.gateway.llm.wire.answers import Answer, Garbage, read_answer
 from reanimate.gateway.llm.wire.events import Event, Scanner
 from reanimate.gateway.llm.wire.outgoing import Outgoing
 
-__all__ = ["AttemptFailed", "read_first", "read_whole", "send", "upstream_endpoint"]
+__all__ = ["AttemptFailed", "read_first", "read_whole", "send"]
 
 _LARGEST_ANSWER = 256 * 1024 * 1024
 _LARGEST_ERROR = 256 * 1024
@@ -35,13 +34,6 @@ class Whole:
 
     body: bytes
     answer: Answer
-
-
-def upstream_endpoint(prompt: Prompt, wire: str) -> Endpoint:
-    """Return the endpoint of the provider's wire that a prompt goes to."""
-    if prompt.endpoint.wire == wire:
-        return prompt.endpoint
-    return ENDPOINTS["/v1/messages" if wire == "anthropic" else "/v1/chat/completions"]
 
 
 async def send(pool: Pool, out: Outgoing, response: Response) -> None:

@@ -34,6 +34,8 @@ class Provider:
     headers: tuple[tuple[bytes, bytes], ...] = field(repr=False)
     usage_in_streams: bool
     connect_timeout_s: float
+    responses: bool = True
+    """Whether it has `/responses`, where it speaks OpenAI's wire."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,5 +112,13 @@ def _provider(item: ProviderSettings) -> Provider:
     keys = tuple(Key(f"{item.name}#{n}", key.get_secret_value()) for n, key in enumerate(item.keys, start=1))
     headers = tuple((name.lower().encode(), value.get_secret_value().encode()) for name, value in item.headers.items())
     return Provider(
-        item.name, item.wire, item.url, keys, item.pass_key, headers, item.usage_in_streams, item.connect_timeout_s
+        item.name,
+        item.wire,
+        item.url,
+        keys,
+        item.pass_key,
+        headers,
+        item.usage_in_streams,
+        item.connect_timeout_s,
+        item.responses,
     )

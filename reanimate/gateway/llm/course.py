@@ -16,6 +16,7 @@ from reanimate.gateway.llm.budget import full_jitter
 from reanimate.gateway.llm.call import Call, Usage
 from reanimate.gateway.llm.candidates import Candidates
 from reanimate.gateway.llm.catalogue import Key, Target
+from reanimate.gateway.llm.endpoints import endpoint_at
 from reanimate.gateway.llm.failures import Failure, Help
 from reanimate.gateway.llm.health import NOBODY_THERE, SILENCE, Line
 from reanimate.gateway.llm.hedging import Hedging
@@ -303,7 +304,8 @@ class Course:
             one.attempt.status = failure.status
         one.end(Usage() if failure.status is not None else None)
         self._failover.health.failed(line, failure, one.attempt.began, now)
-        if failure.kind == "bad_request" and target.provider.wire != self._call.prompt.endpoint.wire:
+        endpoint = self._call.prompt.endpoint
+        if failure.kind == "bad_request" and endpoint_at(endpoint, target.provider) is not endpoint:
             # It may be the translation that it does not like.
             failure = replace(failure, help=Help.NEXT)
         pause = max(line.breaker.probe_at - now, 0.0) if line.breaker.standing is Standing.OPEN else None

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
-from reanimate.gateway.llm.catalogue import Wire
+from reanimate.gateway.llm.catalogue import Provider, Wire
 
 __all__ = ["ENDPOINTS", "Endpoint", "Shape", "endpoint_at"]
 
@@ -44,6 +44,10 @@ _ACROSS = {
 }
 
 
-def endpoint_at(endpoint: Endpoint, wire: Wire) -> Endpoint | None:
-    """Return by which endpoint a target of `wire` is asked what a caller asks at `endpoint`; None: it cannot be."""
-    return endpoint if endpoint.wire == wire else _ACROSS.get(endpoint.shape)
+def endpoint_at(endpoint: Endpoint, provider: Provider) -> Endpoint | None:
+    """Return by which endpoint a provider is asked what a caller asks at `endpoint`; None: it cannot be."""
+    if endpoint.wire != provider.wire:
+        return _ACROSS.get(endpoint.shape)
+    if endpoint.shape is Shape.RESPONSES and not provider.responses:
+        return ENDPOINTS["/v1/chat/completions"]
+    return endpoint

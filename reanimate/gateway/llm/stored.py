@@ -1,7 +1,7 @@
 """Which provider keeps which response: a call that goes on with one can be answered there only."""
 
 from reanimate.gateway.llm.call import Call
-from reanimate.gateway.llm.endpoints import Shape
+from reanimate.gateway.llm.endpoints import Shape, endpoint_at
 from reanimate.gateway.llm.opened import Opened
 
 __all__ = ["StoredResponses"]
@@ -32,7 +32,7 @@ class StoredResponses:
             given = opened.reader.facts.id if opened.reader is not None else None
         if not isinstance(given, str) or not given:
             return
-        if opened.target.provider.wire != "openai":
+        if endpoint_at(call.prompt.endpoint, opened.target.provider) is not call.prompt.endpoint:
             given = f"resp_{given}"  # as the caller knows it
         if len(self._keepers) >= _KEPT:
             del self._keepers[next(iter(self._keepers))]

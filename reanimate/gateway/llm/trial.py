@@ -3,11 +3,11 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from reanimate.gateway.llm.asking import AttemptFailed, read_first, read_whole, send, upstream_endpoint
+from reanimate.gateway.llm.asking import AttemptFailed, read_first, read_whole, send
 from reanimate.gateway.llm.breaker import Standing
 from reanimate.gateway.llm.call import Attempt, Call, Usage
 from reanimate.gateway.llm.classify import as_to_endpoint, garbage
-from reanimate.gateway.llm.endpoints import Shape
+from reanimate.gateway.llm.endpoints import Shape, endpoint_at
 from reanimate.gateway.llm.failures import Failure
 from reanimate.gateway.llm.health import Health, Line
 from reanimate.gateway.llm.lateness import Lateness
@@ -89,7 +89,8 @@ async def ask(failover: "Failover", call: Call, one: Trial, out: Outgoing) -> Op
         BaseException: what the response was aborted with.
     """
     target, response, attempt = one.line.target, one.response, one.attempt
-    endpoint = upstream_endpoint(call.prompt, target.provider.wire)
+    endpoint = endpoint_at(call.prompt.endpoint, target.provider)
+    assert endpoint is not None, "nothing is made to be sent where a call cannot be carried"
     try:
         await send(failover.pools.of(target.provider), out, response)
     except AttemptFailed as failed:

@@ -84,6 +84,8 @@ async def sdk_rig(home: Path) -> AsyncIterator[SdkRig]:
             provider_toml("claude", claude.url, "anthropic", models=[_MODEL]),
             *(provider_toml(f"gpt{n}", gpt.url, models=[_MODEL]) for n in (2, 3, 4, 5, 6)),
             *(provider_toml(f"claude{n}", claude.url, "anthropic", models=[_MODEL]) for n in (2, 3, 4, 6)),
+            provider_toml("older", gpt.url, models=[_MODEL], responses=False),
+            route_toml("to-older", ["older/large"], hedge=False),
             route_toml("chat", ["gpt/large"], hedge=False),
             route_toml("vectors", ["gpt/embedder"], hedge=False),
             route_toml("message", ["claude/large"], hedge=False),

@@ -115,9 +115,10 @@ async def test_claude_to_openai__a_conversation_with_tools(rig: SdkRig) -> None:
 RESPONSE_TOOLS: Any = [{"type": "function", "name": name, "parameters": SCHEMA} for name in ("look", "find")]
 
 
-async def test_responses_to_claude__whole_streamed_parsed_and_with_tools(rig: SdkRig) -> None:
+@pytest.mark.parametrize("model", ["to-claude", "to-older"])
+async def test_responses__carried_whole_streamed_parsed_and_with_tools(rig: SdkRig, model: str) -> None:
     """And what it thinks of as stored is not: no provider keeps it."""
-    ask: dict[str, Any] = {"model": "to-claude", "input": PROMPT}
+    ask: dict[str, Any] = {"model": model, "input": PROMPT}
     for answer in await rig.both_openai(lambda c: c.responses.create(**ask, instructions="Be brief.")):
         assert (answer.output_text, answer.status, answer.model) == (TEXT, "completed", "large")
         assert answer.usage.output_tokens == 24
@@ -126,17 +127,18 @@ async def test_responses_to_claude__whole_streamed_parsed_and_with_tools(rig: Sd
         assert events[-1].type == "response.completed"
     for parsed in await rig.both_openai(lambda c: c.responses.parse(**ask, text_format=City)):
         assert isinstance(parsed.output_parsed, City)
-    called = await rig.openai.responses.create(model="to-claude", input=f"{PROMPT} [[tools=2]]", tools=RESPONSE_TOOLS)
+    called = await rig.openai.responses.create(model=model, input=f"{PROMPT} [[tools=2]]", tools=RESPONSE_TOOLS)
     calls = [item for item in called.output if item.type == "function_call"]
     assert [call.name for call in calls] == ["look", "find"]
     results: Any = [{"type": "function_call_output", "call_id": call.call_id, "output": "fine"} for call in calls]
     follow: Any = [{"role": "user", "content": PROMPT}, *called.output, *results]
-    ended = await rig.openai.responses.create(model="to-claude", input=follow, tools=RESPONSE_TOOLS)
+    ended = await rig.openai.responses.create(model=model, input=follow, tools=RESPONSE_TOOLS)
     assert ended.status == "completed"
-    asked = len(rig.claude_asked)
+    asked = len(rig.claude_asked + rig.gpt_asked)
     with pytest.raises(openai.APIStatusError, match="previous_response_id, which only its provider has"):
         await rig.openai.responses.create(**ask, previous_response_id=called.id)
-    assert len(rig.claude_asked) == asked
+    assert len(rig.claude_asked + rig.gpt_asked) == asked
+    assert {call.path for call in rig.claude_asked + rig.gpt_asked} <= {"/v1/messages", "/v1/chat/completions"}
 
 
 async def test_responses__fall_back_to_claude_without_the_reasoning_of_another(rig: SdkRig) -> None:

@@ -11,7 +11,7 @@ from reanimate.gateway.llm.endpoints import Shape, endpoint_at
 from reanimate.gateway.llm.wire.answers import Answer, Garbage
 from reanimate.gateway.llm.wire.as_response import response_from_message
 from reanimate.gateway.llm.wire.carrying import CannotCarry
-from reanimate.gateway.llm.wire.response_stream import ResponsesFromMessages
+from reanimate.gateway.llm.wire.response_stream import ResponsesFromChat, ResponsesFromMessages
 from reanimate.gateway.llm.wire.streams import ChatFromMessages, MessagesFromChat, StreamTranslator
 from reanimate.gateway.llm.wire.translated import completion_from_message, message_from_completion
 
@@ -25,7 +25,7 @@ _TRANSLATORS: dict[Shape, Callable[[Call], StreamTranslator]] = {
 
 
 def translate_answer(call: Call, target: Target, answer: Answer) -> bytes:
-    """Return the body for the caller of an answer that `target` gave on another wire than the caller's.
+    """Return the body for the caller of an answer that `target` gave at another endpoint than the caller's.
 
     Raises:
         Garbage: it holds something that the caller's wire has no words for.
@@ -35,7 +35,10 @@ def translate_answer(call: Call, target: Target, answer: Answer) -> bytes:
             case Shape.CHAT:
                 body = completion_from_message(answer.fields, int(time.time()))
             case Shape.RESPONSES:
-                body = response_from_message(answer.fields, call.prompt.fields, int(time.time()))
+                fields = answer.fields
+                if target.provider.wire == "openai":
+                    fields = message_from_completion(fields)
+                body = response_from_message(fields, call.prompt.fields, int(time.time()))
             case _:
                 body = message_from_completion(answer.fields)
         return orjson.dumps(body)
@@ -46,8 +49,10 @@ def translate_answer(call: Call, target: Target, answer: Answer) -> bytes:
 
 
 def translator_for(call: Call, target: Target) -> StreamTranslator | None:
-    """Return what says the stream of `target` on the caller's wire; None where that is the same."""
+    """Return what says the stream of `target` at the caller's endpoint; None where it is asked there itself."""
     endpoint = call.prompt.endpoint
-    if target.provider.wire == endpoint.wire:
+    if endpoint_at(endpoint, target.provider) is endpoint:
         return None
+    if target.provider.wire == endpoint.wire:
+        return ResponsesFromChat(call)
     return _TRANSLATORS[endpoint.shape](call)

@@ -124,5 +124,6 @@ def _part(part: dict[str, Any]) -> dict[str, Any]:
         return {"type": "refusal", "refusal": part["refusal"]}
     if kind == "input_image":
         unset(part, "file_id", called="images from a file")
-        return {"type": "image_url", "image_url": {"url": part["image_url"], "detail": part.get("detail")}}
+        detail = {"detail": part["detail"]} if part.get("detail") is not None else {}
+        return {"type": "image_url", "image_url": {"url": part["image_url"], **detail}}
     raise CannotCarry({"input_file": "files", "input_audio": "audio"}.get(kind or "", f"content of type {kind!r}"))

@@ -1,18 +1,19 @@
 """What is sent to a provider for a call."""
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import orjson
 
 from reanimate.gateway.llm.call import Call
 from reanimate.gateway.llm.catalogue import Key, Provider, Target
-from reanimate.gateway.llm.endpoints import Shape, endpoint_at
+from reanimate.gateway.llm.endpoints import Endpoint, Shape, endpoint_at
 from reanimate.gateway.llm.prompt import Prompt
 from reanimate.gateway.llm.wire.carrying import CannotCarry
 from reanimate.gateway.llm.wire.from_responses import chat_from_responses
 from reanimate.gateway.llm.wire.splice import model_span, splice
 from reanimate.gateway.llm.wire.to_anthropic import to_anthropic
-from reanimate.gateway.llm.wire.to_openai import to_openai
+from reanimate.gateway.llm.wire.to_openai import limit_name, to_openai
 
 __all__ = ["Outgoing", "Refusal", "asks_for_usage", "outgoing", "provider_headers"]
 
@@ -54,31 +55,44 @@ def outgoing(call: Call, target: Target, key: Key | None) -> Outgoing | Refusal:
     endpoint = prompt.endpoint
     if call.bound is not None and call.bound != (provider.name, key.name if key is not None else None):
         return Refusal(f"what it goes on with is kept by {call.bound[1] or call.bound[0]} only")
-    if provider.wire != endpoint.wire:
-        return _crossing(call, target, key)
+    if (asked := endpoint_at(endpoint, provider)) is not endpoint:
+        return _crossing(call, target, key, asked)
     query = call.request.target[len(call.request.path) :]
     path = endpoint.path + query.encode("ascii") if query else endpoint.path
     return Outgoing(path, _headers(call, target, key), _body(prompt, target))
 
 
-def _crossing(call: Call, target: Target, key: Key | None) -> Outgoing | Refusal:
+def _crossing(call: Call, target: Target, key: Key | None, endpoint: Endpoint | None) -> Outgoing | Refusal:
     prompt, wire = call.prompt, target.provider.wire
-    endpoint = endpoint_at(prompt.endpoint, wire)
+    where = f"the {_WIRES[wire]} wire" if wire != prompt.endpoint.wire else "chat completions"
     if endpoint is None:
-        return Refusal(f"{_CALLED[prompt.endpoint.shape]} cannot be carried to the {_WIRES[wire]} wire")
+        return Refusal(f"{_CALLED[prompt.endpoint.shape]} cannot be carried to {where}")
     left_out: list[str] = []
     try:
-        if endpoint.shape is Shape.CHAT:
+        if wire == prompt.endpoint.wire:
+            body = _as_chat(chat_from_responses(prompt.fields, left_out), target)
+        elif endpoint.shape is Shape.CHAT:
             body = to_openai(prompt.fields, target, target.provider.usage_in_streams, left_out)
         elif prompt.endpoint.shape is Shape.RESPONSES:
             body = to_anthropic(chat_from_responses(prompt.fields, left_out), target, left_out)
         else:
             body = to_anthropic(prompt.fields, target, left_out)
     except CannotCarry as error:
-        return Refusal(f"{error.what} cannot be carried to the {_WIRES[wire]} wire")
+        return Refusal(f"{error.what} cannot be carried to {where}")
     except (LookupError, TypeError, ValueError, AttributeError) as error:
         return Refusal(f"a request that is not built as its own wire wants it ({error!r}) cannot be carried over")
-    return Outgoing(endpoint.path, _headers(call, target, key, crosses=True), orjson.dumps(body), tuple(left_out))
+    headers = _headers(call, target, key, crosses=wire != prompt.endpoint.wire)
+    return Outgoing(endpoint.path, headers, orjson.dumps(body), tuple(left_out))
+
+
+def _as_chat(chat: dict[str, Any], target: Target) -> dict[str, Any]:
+    """Return the fields of a chat completion, carried over from a response's, as `target` wants them."""
+    chat["model"] = target.model
+    if (limit := chat.pop("max_completion_tokens", None)) is not None:
+        chat[limit_name(target)] = limit
+    if chat.get("stream") and target.provider.usage_in_streams:
+        chat["stream_options"] = {"include_usage": True}
+    return chat
 
 
 def asks_for_usage(prompt: Prompt) -> bool:

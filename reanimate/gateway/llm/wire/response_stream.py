@@ -1,4 +1,4 @@
-"""Anthropic's events in, events of OpenAI's responses out."""
+"""Anthropic's events, or chunks of a chat completion, in; events of OpenAI's responses out."""
 
 import time
 from typing import Any
@@ -9,9 +9,11 @@ from reanimate.gateway.llm.call import Call
 from reanimate.gateway.llm.failures import Rejected
 from reanimate.gateway.llm.wire.as_response import call_item, message_item, response_of, text_part
 from reanimate.gateway.llm.wire.errors import error_event
-from reanimate.gateway.llm.wire.events import Event, EventKind
+from reanimate.gateway.llm.wire.events import Event, EventKind, Scanner
+from reanimate.gateway.llm.wire.messages_events import MessagesEvents
+from reanimate.gateway.llm.wire.streams import MessagesFromChat
 
-__all__ = ["ResponsesFromMessages"]
+__all__ = ["ResponsesFromChat", "ResponsesFromMessages"]
 
 _SIGN_OF_LIFE = b": ping\n\n"
 
@@ -150,3 +152,25 @@ class ResponsesFromMessages:
         told = orjson.dumps({"type": kind, "sequence_number": self._number, **fields})
         self._number += 1
         return b"event: " + kind.encode() + b"\ndata: " + told + b"\n\n"
+
+
+class ResponsesFromChat:
+    """Chunks become Anthropic's events, and those the events of a response."""
+
+    __slots__ = ("_messages", "_responses", "_scanner")
+
+    def __init__(self, call: Call) -> None:
+        self._messages = MessagesFromChat(call)
+        self._scanner = Scanner(MessagesEvents())
+        self._responses = ResponsesFromMessages(call)
+
+    def translate(self, event: Event) -> bytes:
+        if event.kind is EventKind.ERROR:
+            return self._responses.translate(event)
+        return self._on(self._messages.translate(event))
+
+    def end(self) -> bytes:
+        return self._on(self._messages.end()) + self._responses.end()
+
+    def _on(self, told: bytes) -> bytes:
+        return b"".join([self._responses.translate(event) for event in self._scanner.feed(told)])
