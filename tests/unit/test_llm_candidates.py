@@ -209,6 +209,30 @@ def test_candidates__other_trouble_is_waited_for_only_briefly() -> None:
     assert story.candidates().room_in(story.now) is None
 
 
+def test_candidates__who_is_out_is_in_doubt_until_a_probe_has_said_so_and_when_that_is_long_ago() -> None:
+    """A caller who has nobody else waits for what a probe says; not for one that has just been made."""
+    story = Story({"a": {}})
+    line = story.line("a")
+    line.kick = lambda: None
+    story.fail("a", 3)
+    assert story.candidates().hopeful(story.now) == [line], "no probe yet"
+    story.health.probed_badly(line, SERVER_ERROR, story.now, story.now)
+    assert story.candidates().hopeful(story.now) == []
+    story.now += 0.3
+    assert story.candidates().hopeful(story.now) == [line]
+    story.fail("a", 1, LIMITED)
+    assert story.candidates().hopeful(story.now) == [], "it asked to be left alone"
+
+
+def test_candidates__where_another_process_makes_the_probes_it_is_in_doubt_only_at_first() -> None:
+    """What that one finds out is known here at once."""
+    story = Story({"a": {}})
+    story.fail("a", 3)
+    assert story.candidates().hopeful(story.now) == [story.line("a")]
+    story.now += 0.3
+    assert story.candidates().hopeful(story.now) == []
+
+
 def test_candidates__a_target_whose_quota_is_used_up_is_passed_over() -> None:
     """By its name."""
     story = Story()

@@ -175,12 +175,7 @@ class Candidates:
 
     def hopeful(self, now: float) -> list[Line]:
         """Return the lines that are open, but of which a probe would tell something new: the last is too old."""
-        return [
-            line
-            for line in self.open_lines()
-            if line.breaker.probe_at <= now
-            and (line.verdict_at < line.breaker.opened_at or now - line.verdict_at > _FRESH_S)
-        ]
+        return [line for line in self.open_lines() if line.breaker.probe_at <= now and _is_in_doubt(line, now)]
 
     def open_lines(self) -> list[Line]:
         """Return the lines that would do, and are not asked because they are open."""
@@ -246,3 +241,9 @@ class Candidates:
     def _has_larger(self, context_tokens: int) -> bool:
         """Say whether there is a model with more room. How many tokens a prompt has is only estimated here."""
         return any(choice.target.can.context_tokens > context_tokens for choice in self._choices)
+
+
+def _is_in_doubt(line: Line, now: float) -> bool:
+    if not line.is_probed_here:
+        return now - line.breaker.opened_at < _FRESH_S  # what the other process finds out is known here soon
+    return line.verdict_at < line.breaker.opened_at or now - line.verdict_at > _FRESH_S

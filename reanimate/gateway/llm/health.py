@@ -44,6 +44,11 @@ class Line:
         """Wants a probe at once."""
 
     @property
+    def is_probed_here(self) -> bool:
+        """Whether this process makes the probes; of several on one port only the first one does."""
+        return self.kick is not _nothing
+
+    @property
     def name(self) -> str:
         """The target's name; with the key's number where there are several."""
         if self.key is None or len(self.target.provider.keys) < 2:

@@ -25,11 +25,11 @@ __all__ = ["Prober"]
 log = logging.getLogger("reanimate.gateway")
 
 _FIRST_S = 0.25
-_SOON_S = 1.0
+_SOON_S = 0.75
 _GROWTH = 1.15
 _LATER_S = 2.0
 _SOON_FOR_S = 600.0
-"""What has been away for longer than this is asked every two seconds instead of every second."""
+"""What has been away for longer than this is asked every two seconds instead of about once a second."""
 _KEY_TROUBLE_S = 30.0
 _TIMEOUT_S = 1.0
 _PATIENCE = 3
@@ -215,6 +215,7 @@ class Prober:
             line.state.to_answer.add(now - asked_at)
             return
         self._health.probed_well(line, now)
+        line.kick()  # the next one may bring it back
 
     def _judge(self, line: Line, failure: Failure, asked_at: float, counts: Probed) -> None:
         """A refusal of what was asked is an answer too: who says so is there, and has room."""
