@@ -228,3 +228,65 @@ def test_stream__says_the_same_as_the_whole_answer(text: list[str], calls: list[
     last = orjson.loads(told.strip().rpartition(b"data: ")[2])["response"]
     answer = read_answer(ENDPOINTS[RESPONSES], 200, [], orjson.dumps(last))
     assert (answer.text, [(call.name, call.arguments) for call in answer.tool_calls]) == ("".join(text), calls)
+
+
+# Servers of OpenAI's wire that have no responses
+
+OLDER = catalogue_of(responses=False)
+
+
+def from_chunks(told: bytes) -> bytes:
+    """Return what a caller of responses gets for Anthropic's stream `told` when it comes as chunks of a completion."""
+    chat = call_of({"model": "m", "stream": True, "stream_options": {"include_usage": True}}, catalogue=CATALOGUE)
+    call = call_of({"model": "m", "input": "Hello", "stream": True}, RESPONSES, OLDER)
+    for one, target, shape in (
+        (chat, target_of(CATALOGUE), MESSAGES),
+        (call, target_of(OLDER), "/v1/chat/completions"),
+    ):
+        translator = translator_for(one, target)
+        assert translator is not None
+        scanner = scanner_for(ENDPOINTS[shape].shape)
+        told = b"".join([translator.translate(event) for event in scanner.feed(told)]) + translator.end()
+    return told
+
+
+@given(
+    st.lists(st.text(min_size=1, max_size=6), max_size=5),
+    st.lists(st.tuples(st.sampled_from(["look", "run"]), st.sampled_from(["{}", '{"a":1}'])), max_size=3),
+)
+def test_chunks__say_the_same(text: list[str], calls: list[tuple[str, str]]) -> None:
+    stop = "tool_use" if calls else "end_turn"
+    told = from_chunks(messages_stream(text, [(name, [given]) for name, given in calls], stop))
+    scanner = scanner_for(ENDPOINTS[RESPONSES].shape)
+    assert EventKind.MALFORMED not in [event.kind for event in scanner.feed(told) + scanner.close()]
+    facts = scanner.facts
+    assert (facts.text, facts.complete, facts.usage) == ("".join(text), True, Usage(10, 7, 3))
+    assert [(call.name, call.arguments) for call in facts.tools] == calls
+
+
+def test_chunks__a_cut_stream_gets_no_end() -> None:
+    events = messages_stream(["Hi", " there"], [], "end_turn").split(b"\n\n")[:-1]
+    ending = next(n for n, event in enumerate(events) if b"message_delta" in event)
+    for count in range(1, ending):
+        assert b"response.completed" not in from_chunks(b"\n\n".join(events[:count]) + b"\n\n")
+
+
+def test_request__to_a_server_without_responses() -> None:
+    fields = {
+        "model": "m",
+        "input": "Hi",
+        "instructions": "Be.",
+        "max_output_tokens": 9,
+        "stream": True,
+        "tools": [TOOL],
+    }
+    out = outgoing(call_of(fields, RESPONSES, OLDER), target_of(OLDER), KEY)
+    assert isinstance(out, Outgoing)
+    assert out.path == b"/chat/completions"
+    assert orjson.loads(out.body) == {
+        "model": "large", "max_tokens": 9, "stream": True, "stream_options": {"include_usage": True},
+        "messages": [{"role": "system", "content": "Be."}, {"role": "user", "content": "Hi"}],
+        "tools": [{"type": "function", "function": {name: TOOL[name] for name in TOOL if name != "type"}}],
+    }  # fmt: skip
+    bound = outgoing(call_of({**fields, "previous_response_id": "r"}, RESPONSES, OLDER), target_of(OLDER), KEY)
+    assert bound == Refusal("previous_response_id, which only its provider has, cannot be carried to chat completions")
