@@ -24,6 +24,7 @@ from reanimate.gateway.llm.lateness import Lateness
 from reanimate.gateway.llm.opened import Opened
 from reanimate.gateway.llm.trial import Trial, ask
 from reanimate.gateway.llm.verdict import AllFailed, Tried, all_failed, passed_on, why_not
+from reanimate.gateway.llm.waiting import Waiting
 from reanimate.gateway.llm.wire.outgoing import Outgoing, Refusal
 
 if TYPE_CHECKING:
@@ -34,7 +35,6 @@ __all__ = ["Build", "Course"]
 Build = Callable[[Call, Target, Key | None], Outgoing | Refusal]
 
 _RETRY_BASE_S = 0.02
-_HOPE_S = 0.5
 _NOBODY: frozenset[str] = frozenset()
 
 
@@ -46,8 +46,8 @@ class Course:
     """One call on its way."""
 
     __slots__ = (
-        "_build", "_call", "_candidates", "_closed", "_failover", "_final", "_hedging", "_here", "_hoped", "_left",
-        "_loop", "_pending", "_purpose", "_retry", "_tasks", "_tried", "_waiter", "_won",
+        "_build", "_call", "_candidates", "_closed", "_failover", "_final", "_hedging", "_here", "_left",
+        "_loop", "_pending", "_purpose", "_retry", "_tasks", "_tried", "_waiting", "_won",
     )  # fmt: skip
 
     def __init__(self, failover: "Failover", call: Call, build: Build, candidates: Candidates, purpose: str) -> None:
@@ -68,10 +68,9 @@ class Course:
         self._final: tuple[Target, Failure] | None = None
         """A refusal that nobody else would decide otherwise."""
         self._won: Opened | None = None
-        self._waiter: asyncio.Future[None] | None = None
+        self._waiting = Waiting(failover.loop, failover.health.time, call.deadline)
         self._hedging = Hedging(failover, call, self._pending, self._hedge)
         self._closed = False
-        self._hoped = False
 
     async def run(self) -> Opened:
         """Return the first good answer.
@@ -97,18 +96,18 @@ class Course:
                 await self._ask_again(line)
                 continue
             if self._pending:
-                await self._wait()
+                await self._waiting.wait()
                 continue
             picked = self._pick(now, _NOBODY)
             if picked is not None:
                 await self._ask_here(*picked, purpose)
                 purpose = "next" if purpose == "first" else purpose
                 continue
-            if await self._hope(now):
+            if self._left > 0 and await self._waiting.hope(self._failover, self._candidates):
                 continue
             if (pause := self._worth_waiting(now)) is None:
                 raise self._give_up(now)
-            await self._pause(pause)
+            await self._waiting.pause(pause)
             self._candidates.again()
 
     # Who is asked
@@ -133,57 +132,18 @@ class Course:
         until = min(call.deadline, call.began + call.route.settings.first_token_s)
         return room if room is not None and now + room < until else None
 
-    async def _hope(self, now: float) -> bool:
-        """Everybody is out, as far as is known: have them probed, and wait for what the probes say, briefly, once."""
-        lines = [] if self._hoped or self._left <= 0 else self._candidates.hopeful(now)
-        if not lines:
-            return False
-        self._hoped = True
-        self._failover.watch(self)
-        try:
-            for line in lines:
-                line.kick()
-            until = min(now + _HOPE_S, self._call.deadline)
-            while (left := until - self._failover.health.time()) > 0:
-                await self._pause(left)
-                if self._candidates.next(self._failover.health.time()) is not None:
-                    return True
-                if not self._candidates.hopeful(self._failover.health.time()):
-                    break
-        finally:
-            self._failover.watch_no_more(self)
-        return False
-
     async def _ask_again(self, line: Line) -> None:
         """Once more on the same line, quickly; unless others have found out meanwhile that it was no lone failure."""
-        await self._pause(full_jitter(random.random(), 0, base_s=_RETRY_BASE_S, cap_s=_RETRY_BASE_S))
+        await self._waiting.pause(full_jitter(random.random(), 0, base_s=_RETRY_BASE_S, cap_s=_RETRY_BASE_S))
         out = self._build(self._call, line.target, line.key)
         if line.breaker.standing is Standing.CLOSED and isinstance(out, Outgoing):
             await self._ask_here(line, out, "retry")
         else:
             self._candidates.is_done(line.target)
 
-    async def _pause(self, seconds: float) -> None:
-        """Wait, but not for longer than the call has time."""
-        handle = self._loop.call_later(
-            min(seconds, max(self._call.deadline - self._failover.health.time(), 0.0)), self.wake
-        )
-        try:
-            await self._wait()
-        finally:
-            handle.cancel()
-
-    async def _wait(self) -> None:
-        self._waiter = self._loop.create_future()
-        try:
-            await self._waiter
-        finally:
-            self._waiter = None
-
     def wake(self) -> None:
         """Look at what has happened."""
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+        self._waiting.wake()
 
     # Asking
 
@@ -290,7 +250,10 @@ class Course:
         """Do not wait for this one any longer."""
         if one in self._pending:
             self._pending.remove(one)
-        one.lose(self._call.prompt.needs.input_tokens)
+        if self._won is not None:
+            one.lose(self._call.prompt.needs.input_tokens)
+        else:
+            one.end(None)
         one.response.abort(_Superseded())
 
     def _failed(self, one: Trial, failure: Failure) -> None:

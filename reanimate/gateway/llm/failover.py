@@ -13,6 +13,7 @@ from reanimate.gateway.llm.health import SILENCE, Change, Health, Line
 from reanimate.gateway.llm.hedging import Hedging
 from reanimate.gateway.llm.opened import Opened
 from reanimate.gateway.llm.pools import Pools
+from reanimate.gateway.llm.waiting import Waiting
 from reanimate.gateway.llm.wire.answers import Answer
 from reanimate.gateway.llm.wire.outgoing import outgoing
 
@@ -47,7 +48,7 @@ class Failover:
         self._hedges: dict[str, tuple[float, HedgeBudget]] = {}
         self._waiting: dict[Line, set[Hedging]] = {}
         """Calls that are late and may not be asked twice, as long as the provider is not suspected."""
-        self._watching: set[Course] = set()
+        self._watching: set[Waiting] = set()
         """Calls for which everybody is out, until a probe says otherwise."""
         health.on_change.append(self._changed)
         health.on_verdict.append(self._verdict)
@@ -90,17 +91,17 @@ class Failover:
             if not waiting:
                 del self._waiting[line]
 
-    def watch(self, course: Course) -> None:
-        """Wake `course` whenever a probe has told something."""
-        self._watching.add(course)
+    def watch(self, call: Waiting) -> None:
+        """Wake `call` whenever a probe has told something."""
+        self._watching.add(call)
 
-    def watch_no_more(self, course: Course) -> None:
+    def watch_no_more(self, call: Waiting) -> None:
         """Forget what `watch` was told."""
-        self._watching.discard(course)
+        self._watching.discard(call)
 
     def _verdict(self) -> None:
-        for course in tuple(self._watching):
-            course.wake()
+        for call in tuple(self._watching):
+            call.wake()
 
     def _changed(self, change: Change) -> None:
         if change.now is not Standing.CLOSED and (waiting := self._waiting.pop(change.line, None)):

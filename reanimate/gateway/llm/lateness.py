@@ -97,6 +97,10 @@ class Lateness:
         """Say whether it is time to ask another one beside it."""
         return not self.hedged and now >= self._hedge_at
 
+    def is_overdue(self, now: float) -> bool:
+        """Say whether another one might have been asked beside it by now."""
+        return now >= self._hedge_at
+
     def first_look(self, now: float) -> bool:
         """Say whether nobody has looked since it was time to ask another one; once."""
         looked, self._looked = self._looked, True

@@ -62,9 +62,10 @@ class Trial:
             return
         self.attempt.lost_race = True
         self.attempt.usage = Usage(input_tokens)
-        if self.line.breaker.standing is Standing.CLOSED:
+        now = self._health.time()
+        if self.line.breaker.standing is Standing.CLOSED and self.lateness.is_overdue(now):
             # It would have taken even longer: without this, who is always late would never be known to be slow.
-            self.line.state.latency(self.stream).add(self._health.time() - self.attempt.began)
+            self.line.state.latency(self.stream).add(now - self.attempt.began)
         self.end(None)
 
     def finish(self, opened: Opened, failure: Failure | None) -> None:

@@ -182,7 +182,8 @@ async def test_leaving__a_caller_who_goes_takes_all_requests_with_it(providers: 
         for provider in providers:
             provider.calls.clear()
             provider.fail(Fault("hang"))
-        task = asyncio.create_task(rig.ask())
+        call = rig.call()
+        task = asyncio.create_task(rig.open(call))
         await asyncio.sleep(0.2)
         assert (len(main.calls), len(backup.calls)) == (1, 1)
         left = time.monotonic()
@@ -192,4 +193,6 @@ async def test_leaving__a_caller_who_goes_takes_all_requests_with_it(providers: 
         await main.ended()
         await backup.ended()
         assert time.monotonic() - left < 0.1
-        assert {call.ended for call in (*main.calls, *backup.calls)} == {"client closed"}
+        assert {one.ended for one in (*main.calls, *backup.calls)} == {"client closed"}
+        assert not any(attempt.lost_race or attempt.served for attempt in call.attempts), "there was no winner"
+        assert all(attempt.ended is not None for attempt in call.attempts)
