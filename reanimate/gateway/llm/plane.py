@@ -49,7 +49,7 @@ class LlmPlane:
         self.policies = Policies(
             llm,
             underway,
-            window=self.observer.figures.window,
+            window=lambda seconds: self.observer.figures.window(seconds),
             quota_used=lambda: used_by_scope(quota.figures(), self._llm),
             processes=settings.gateway.processes,
         )

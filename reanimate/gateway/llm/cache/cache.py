@@ -37,6 +37,8 @@ _AT_ONCE = 128 * 1024
 """Answers up to this size are judged in the event loop, greater ones in a thread."""
 _FOR_BAD_TIMES = 256 * 1024
 """What is kept for bad times only is not greater: a load of embeddings would drive out all that users asked."""
+_LATER, _AT_LATEST_S = 32, 0.02
+"""So many answers wait to be kept, for so long, when nobody else waits for them."""
 _AGAIN_S = 60.0
 """An answer kept for bad times only is not replaced more often than this."""
 _ALL_OUT = frozenset({"all_failed", "no_target", "deadline", "held", "not_cached"})
@@ -67,6 +69,9 @@ class LlmCache:
         self._disk = Disk(folder, int(settings.cache_disk_mb * _MB))
         self._flights = Flights()
         self._lookups: dict[Call, _Lookup] = {}
+        self._later: list[tuple[Call, _Lookup, bytes]] = []
+        """Answers that are kept for bad times only: looked at several at once, which costs each of them less."""
+        self._timer: asyncio.TimerHandle | None = None
         self._underway: set[asyncio.Task[None]] = set()
         self._counts: Counter[str] = Counter()
 
@@ -82,6 +87,7 @@ class LlmCache:
 
     def status(self) -> dict[str, Any]:
         """Return what was found and kept since the start, and how full it is."""
+        self._keep_all()
         return {
             **{name: self._counts[name] for name in ("hit", "stale", "static", "joined", "miss", "stored", "not_kept")},
             "corrupt": self._disk.corrupt,
@@ -142,6 +148,7 @@ class LlmCache:
         return None
 
     async def _get(self, key: bytes) -> Entry | None:
+        self._keep_all()
         entry = self._memory.get(key)
         if entry is None and self._disk.limit and (entry := await self._disk.get(key)) is not None:
             self._memory.put(entry)
@@ -220,6 +227,25 @@ class LlmCache:
         size, route = len(body) if body is not None else sum(map(len, call.heard or ())), call.route.settings
         if not route.cache_ttl_s and size > _FOR_BAD_TIMES:
             return
+        if lookup.key is not None or call.degraded or body is None:
+            self._keep(call, lookup, body, size)
+            return
+        self._later.append((call, lookup, body))
+        if len(self._later) >= _LATER:
+            self._keep_all()
+        elif self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(_AT_LATEST_S, self._keep_all)
+
+    def _keep_all(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        later, self._later = self._later, []
+        for call, lookup, body in later:
+            self._keep(call, lookup, body, len(body))
+
+    def _keep(self, call: Call, lookup: _Lookup, body: bytes | None, size: int) -> None:
+        route = call.route.settings
         key = lookup.key = lookup.key or key_of(call)
         known = self._memory.get(key)
         if known and not (route.cache_ttl_s or known.degraded) and self._age(known) < _AGAIN_S:
