@@ -100,6 +100,8 @@ class Call:
     ending: Ending | None = None
     error: Rejected | None = None
     """What the caller was told, when it was an error."""
+    tokens_left: int | None = None
+    """In its tightest quota, once it has reserved: for `X-Reanimate-Quota-Remaining`."""
     heard: list[bytes] | None = None
     """What was sent to the caller of a stream, in its pieces; only collected when the cache made it a list."""
     bound: tuple[str, str | None] | None = None

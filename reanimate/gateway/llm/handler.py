@@ -198,6 +198,7 @@ class Handler:
     async def _ask(self, call: Call) -> None:
         """Ask the providers; what they did is paid for, however it ends."""
         reservation = await self._quota.reserve(call)
+        call.tokens_left = reservation.remaining
         try:
             self._stored.bind(call)
             opened = await self._failover.open(call, outgoing)

@@ -25,6 +25,8 @@ def marks(call: Call, target: str | None = None, provider: Sequence[tuple[bytes,
         head.append((b"x-reanimate-target", target.encode("ascii", "replace")))
     head.append((b"x-reanimate-attempts", b"%d" % len(call.attempts)))
     head.append((b"x-reanimate-cache", call.cache.encode()))
+    if call.tokens_left is not None:
+        head.append((b"x-reanimate-quota-remaining", b"%d" % call.tokens_left))
     if call.degraded:
         head.append((b"x-reanimate-degraded", "; ".join(call.degraded).encode("ascii", "replace")))
     return head

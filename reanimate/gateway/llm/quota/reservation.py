@@ -51,6 +51,8 @@ class Reservation:
     @property
     def remaining(self) -> int | None:
         """Return the tokens that are left in the tightest quota, as far as is known; None when none limits tokens."""
+        if not self._held:
+            return None
         left = [purse.limit - purse.others - purse.drawn for purse, _ in self._held if purse.meter == 0]
         return max(0, min(left)) if left else None
 
