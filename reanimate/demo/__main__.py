@@ -61,22 +61,20 @@ async def _demo(keep: bool, json: bool) -> bool:
             await load_knowledge(addresses.gateway, knowledge)
             await protect(services)
             agent = Agent(addresses.gateway, ALIAS, knowledge)
-            async with agent.asking() as count:
+            chat = ChatAgent(addresses.gateway, [passage.title for passage in knowledge])
+            async with agent.asking() as count, chat.asking() as streams:
                 await asyncio.sleep(2)
                 err.print(Rule("3 · disaster one: the primary is killed, and its disk is gone"))
                 stories = [await lives_through(services, count, lambda: kill_primary(home))]
                 await asyncio.sleep(1)
                 err.print(Rule("4 · disaster two: somebody deletes the collection"))
                 stories.append(await lives_through(services, count, lambda: delete_collection(services)))
-            chat = ChatAgent(addresses.gateway, [passage.title for passage in knowledge])
-            async with chat.asking() as streams:
-                await asyncio.sleep(2)
+                await asyncio.sleep(1)
                 err.print(Rule("5 · disaster three: the main LLM provider hangs, then answers 429"))
                 err.print("the agent and main speak OpenAI's API, spare speaks Anthropic's; what crosses is translated")
                 silenced = SilencedProvider(providers)
                 stories.append(await lives_through(services, streams, silenced.begin))
                 await silenced.over()
-                await asyncio.sleep(1)
             err.print(Rule("6 · how it went"))
             print_end(stories, agent.count, chat.count)
             ok = all(story.state == State.RECOVERED for story in stories)
