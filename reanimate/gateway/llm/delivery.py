@@ -53,7 +53,7 @@ class Delivery:
 class _Stream:
     """One answer."""
 
-    __slots__ = ("_broken", "_call", "_failover", "_heard", "_hides_usage", "_leg", "_silent", "_told", "_used")
+    __slots__ = ("_broken", "_call", "_failover", "_heard", "_hides_usage", "_leg", "_lost", "_told", "_used")
 
     def __init__(self, call: Call, failover: Failover) -> None:
         prompt = call.prompt
@@ -67,7 +67,9 @@ class _Stream:
         self._used = Usage()
         """By the parts that have ended."""
         self._broken: set[str] = set()
-        self._silent: set[str] = set()
+        """Whose answers broke off."""
+        self._lost: set[str] = set()
+        """Of these, who is not asked to go on with it either."""
 
     async def run(self, opened: Opened) -> None:
         call = self._call
@@ -130,6 +132,7 @@ class _Stream:
             leg.opened.attempt.served = not mark
             unfit = Failure("unstitchable", Help.NEXT, str(error), counts=False)
             self._end_leg(None)
+            self._lost.add(target)
             leg.opened.attempt.failure = unfit
             return unfit
         except NotWhole as error:
@@ -142,7 +145,7 @@ class _Stream:
             raise self._broken_off(failure, why)
         try:
             continuation = Continuation(call, told.text, len(told.text_parts))
-            opened = await self._open(continuation, failure)
+            opened = await self._open(continuation)
         except Unstitchable as error:
             raise self._broken_off(failure, str(error)) from None
         except AllFailed as failed:
@@ -156,17 +159,18 @@ class _Stream:
         stitch = continuation.stitch(opened.target)
         return leg, seam_for(call, told, leg.facts, stitch, self._used, shows_usage=not self._hides_usage)
 
-    async def _open(self, continuation: Continuation, failure: Failure) -> Opened:
-        """Ask others to go on; where there are none, those who broke off, unless they fell silent."""
+    async def _open(self, continuation: Continuation) -> Opened:
+        """Ask others to go on; where none can, those who broke off, unless they fell silent or did not fit."""
+        call = self._call
         try:
             return await self._failover.open(
-                self._call, continuation.build, exclude=frozenset(self._broken), purpose="continuation"
+                call, continuation.build, exclude=frozenset(self._broken), purpose="continuation"
             )
-        except AllFailed as failed:
-            if failed.kind != "no_target" or self._broken == self._silent or failure.kind not in _MAY_BE_ASKED_AGAIN:
+        except AllFailed:
+            if self._broken == self._lost or len(call.attempts) >= call.route.settings.attempts:
                 raise
         return await self._failover.open(
-            self._call, continuation.build, exclude=frozenset(self._silent), purpose="continuation"
+            call, continuation.build, exclude=frozenset(self._lost), purpose="continuation"
         )
 
     def _end_leg(self, failure: Failure | None) -> None:
@@ -178,7 +182,7 @@ class _Stream:
         name = leg.opened.target.name
         self._broken.add(name)
         if failure is not None and failure.kind not in _MAY_BE_ASKED_AGAIN:
-            self._silent.add(name)
+            self._lost.add(name)
 
     def _broken_off(self, failure: Failure, why: str) -> Rejected:
         name = self._call.attempts[-1].target.name if self._call.attempts else "the provider"

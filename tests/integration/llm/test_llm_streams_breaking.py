@@ -218,7 +218,8 @@ async def test_a_model_that_does_not_go_on_as_asked_is_never_shown(rig: StreamRi
     """Nothing but an error is right: what it says cannot be shown to fit."""
     case = rig.case(prompt=" [[tokens=40]]")
     case.breaks("cut", how="fin", after=20)
-    rig.providers["backup"].behaviour = Behaviour(token_ms=0.5, continues=how)
+    for provider in rig.providers.values():
+        provider.behaviour = Behaviour(token_ms=0.5, continues=how)
     heard: list[str] = []
     with pytest.raises(openai.APIError, match="broke off"):
         await _listen(rig, case, heard)

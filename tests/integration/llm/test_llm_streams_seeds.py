@@ -1,6 +1,6 @@
 """A hundred streams at once while the main provider dies at random moments: all of them complete, once, uncut.
 
-`REANIMATE_STREAM_SEEDS=200` runs as many; `REANIMATE_STREAM_SEED=17` that one alone.
+`TEST_SEEDS=200` runs as many; `TEST_SEED=17` that one alone.
 """
 
 import asyncio
@@ -15,8 +15,8 @@ from stream_rig import Case, StreamRig, stream_rig_for
 
 from reanimate.demo.provider import Behaviour, Fault, Match, answer_text
 
-ONE = os.environ.get("REANIMATE_STREAM_SEED")
-SEEDS = [int(ONE)] if ONE else list(range(int(os.environ.get("REANIMATE_STREAM_SEEDS", "4"))))
+ONE = os.environ.get("TEST_SEED")
+SEEDS = [int(ONE)] if ONE else list(range(int(os.environ.get("TEST_SEEDS", "4"))))
 STREAMS = 100
 WIRES = {"main": ("/v1/chat/completions", "backup"), "main-a": ("/v1/messages", "backup-a")}
 
