@@ -17,7 +17,8 @@ _ASKED = 48
 _BACK_TO_A_WORD = 40
 _SAME_BEGINNING = 20
 """Two texts that begin with so many equal characters are two tellings of the same."""
-_TOO_SHORT_TO_TELL = 8
+_TOO_SHORT_TO_TELL = 24
+"""A shorter text that comes once more may be what the answer really says next."""
 _OPENING = " \t\r\n.…\"'“”„«»‘’`"
 """What models put before words that they repeat."""
 
@@ -49,6 +50,8 @@ def last_words(text: str) -> LastWords:
     """
     body = text.strip()
     space = text[len(text.rstrip()) :]
+    if body and not body.strip(_OPENING):
+        raise Unstitchable("only marks were said so far: no place can be told by them")
     needle = max(len(body) - _NEEDLE, 0)
     while needle and (body[needle] in _OPENING or body.find(body[needle:]) != needle):
         needle -= 1
@@ -147,8 +150,10 @@ class Stitch:
         """Return what comes behind the prefill, which should be everything; None if that is still open."""
         said, whole = self._held.lstrip(), self._words.body
         if said.startswith(whole):
-            if len(whole) < _TOO_SHORT_TO_TELL:
-                raise Unstitchable("the model began anew, or repeats itself: the text is too short to tell")
+            if len(said) == len(whole) and not ended:
+                return None
+            if len(whole) < _TOO_SHORT_TO_TELL or len(said) == len(whole) or _repeats_itself(whole, self._words.space):
+                raise Unstitchable("the model began anew, or the answer repeats itself: there is no telling")
             return said[len(whole) :]
         same = _common(said, whole)
         if same >= _SAME_BEGINNING and (same < len(said) or ended):
@@ -161,6 +166,11 @@ class Stitch:
         if not ended and (same == len(said) or repeated in self._words.body):
             return None
         return self._held
+
+
+def _repeats_itself(text: str, space: str) -> bool:
+    """Say whether a text, with white space behind it or not, is one piece said several times over."""
+    return any((said + said).find(said, 1) < len(said) for said in (text, text + space, f"{text} "))
 
 
 def _common(one: str, other: str) -> int:
