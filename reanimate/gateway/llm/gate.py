@@ -95,9 +95,10 @@ class Gate:
         return known if known is not None and known.per_minute == part else Rate(part)
 
     def _end_killed(self, kills: "Subjects[str]") -> None:
+        told: dict[str, Rejected] = {}
         for call in self._underway:
             if (scope := kills.first(call)) is not None:
-                call.end(_killed(scope))
+                call.end(told.get(scope) or told.setdefault(scope, _killed(scope)))
 
     # -- what calls meet ---------------------------------------------------------------------------------------------
 

@@ -65,6 +65,12 @@ class Scene:
         async with self.services.sessions() as session:
             return {(hold.switch, hold.scope): hold.value for hold in await open_holds(session)}
 
+    async def obeyed(self) -> dict[tuple[str, str], Any]:
+        """Return what the gateway obeys: a hold is in the record a moment earlier."""
+        headers = {"authorization": f"Bearer {self.gateway.key}"}
+        async with self.gateway.http.get(f"{self.gateway.control}/switches", headers=headers) as answer:
+            return {(item["switch"], item["scope"]): item["value"] for item in (await answer.json())["switches"]}
+
     async def steps(self, incident_id: str) -> list[StepRecord]:
         async with self.services.sessions() as session:
             rows = select(StepRecord).where(StepRecord.incident_id == incident_id).order_by(StepRecord.id)

@@ -97,7 +97,7 @@ async def test_llm_api_unavailable__nobody_else(scene: Scene) -> None:
     responding = asyncio.create_task(respond(scene.services, incident_id, actor="test"))
 
     async def held() -> bool:
-        return ("llm_cache", "chat") in await scene.holds()
+        return ("llm_cache", "chat") in await scene.obeyed()
 
     await until(held)
     assert (await scene.incident(incident_id)).severity == "P0"
@@ -136,7 +136,7 @@ async def test_output_quality_drop(scene: Scene) -> None:
     responding = asyncio.create_task(respond(scene.services, incident_id, actor="test"))
 
     async def held() -> bool:
-        return await scene.holds() == {("llm_avoid", "main/large"): "never"}
+        return await scene.obeyed() == {("llm_avoid", "main/large"): "never"}
 
     await until(held)
     checks = (await scene.evidence(incident_id, "compare_answers"))["checks"]
