@@ -13,6 +13,7 @@ from reanimate.config import load_settings
 from reanimate.errors import InputInvalid, NotFound
 from reanimate.switches.changing import Change, change
 from reanimate.switches.document import Claim
+from reanimate.switches.levels import LEVELS, claims_of_level
 from reanimate.switches.llm_status import llm_status
 from reanimate.switches.recovering import Round, recover_gradually
 
@@ -138,14 +139,6 @@ def _switch(on: bool, claim: Claim, reason: str, dry_run: bool, json: bool, back
     _change(place, lift, reason, dry_run, json, back)
 
 
-LEVELS: dict[str, dict[str, str]] = {
-    "normal": {},
-    "degraded": {"llm_tier": "cheaper", "llm_cache": "first"},
-    "minimal": {"llm_tier": "cheaper", "llm_cache": "only"},
-}
-"""What each level holds."""
-
-
 @app.command()
 def degrade(
     level: Annotated[str, typer.Argument(help="normal, degraded (cheaper model, cache first) or minimal (no model).")],
@@ -159,7 +152,7 @@ def degrade(
     if level not in LEVELS:
         raise InputInvalid(f"{level!r} is no level", hint=f"levels are: {', '.join(LEVELS)}")
     scope = _scope(route, tenant)
-    place = [Claim(switch, scope, value) for switch, value in LEVELS[level].items()]
+    place = claims_of_level(level, scope)
     lift = [(switch, scope) for switch in LEVELS["minimal"] if switch not in LEVELS[level]]
     back = "reanimate llm recover" if place else f"reanimate llm degrade degraded{_options(scope)}"
     _change(place, lift, reason, dry_run, json, back)

@@ -7,6 +7,7 @@ from reanimate.runbooks.actions.detection import AssessImpact, IdentifyFault, Se
 from reanimate.runbooks.actions.evidence import GatherEvidence
 from reanimate.runbooks.actions.llm_attack import HumanReview, StopSubject
 from reanimate.runbooks.actions.llm_checks import CheckStatusPage, VerifyAnswers, WaitForProvider
+from reanimate.runbooks.actions.llm_levels import Degrade, RecoverGradually
 from reanimate.runbooks.actions.llm_quality import CompareAnswers, MoveToBetterModel, WaitForQuality
 from reanimate.runbooks.actions.llm_quota import AskForTopUp, WaitForQuota
 from reanimate.runbooks.actions.llm_traffic import CacheMode, ReturnProvider, SwitchProvider, UseCheaperModel
@@ -42,6 +43,8 @@ ACTIONS: dict[str, Action[Any]] = {
         SwitchProvider,
         CacheMode,
         UseCheaperModel,
+        Degrade,
+        RecoverGradually,
         WaitForProvider,
         VerifyAnswers,
         ReturnProvider,

@@ -13,7 +13,16 @@ from reanimate.runbooks.llm_ask import ask_target
 from reanimate.runbooks.llm_look import LlmSubject, SeenTarget, look_at_providers, seen_targets, subject_of
 from reanimate.switches.document import Claim
 
-__all__ = ["CacheMode", "Keeping", "ReturnProvider", "SwitchProvider", "UseCheaperModel", "about", "targets_of"]
+__all__ = [
+    "CacheMode",
+    "Keeping",
+    "ReturnProvider",
+    "SwitchProvider",
+    "UseCheaperModel",
+    "about",
+    "scopes_of",
+    "targets_of",
+]
 
 
 def about(context: ActionContext[Any]) -> LlmSubject:
@@ -98,7 +107,7 @@ def _is_about(subject: LlmSubject, target: str) -> bool:
     return target == subject.target if subject.target else target.partition("/")[0] == subject.provider
 
 
-def _scopes(subject: LlmSubject) -> list[str]:
+def scopes_of(subject: LlmSubject) -> list[str]:
     """Return where a mode is held: for the tenant, for the routes, or for all calls."""
     if subject.tenant and subject.tenant != "*":
         return [f"tenant:{subject.tenant}"]
@@ -152,7 +161,7 @@ class CacheMode(Action[Mode]):
 
     @staticmethod
     def _claims(context: ActionContext[Mode]) -> list[Claim]:
-        return [Claim("llm_cache", scope, context.params.mode) for scope in _scopes(about(context))]
+        return [Claim("llm_cache", scope, context.params.mode) for scope in scopes_of(about(context))]
 
 
 class UseCheaperModel(Action[NoParams]):
@@ -182,7 +191,7 @@ class UseCheaperModel(Action[NoParams]):
 
     @staticmethod
     def _claims(context: ActionContext[NoParams]) -> list[Claim]:
-        return [Claim("llm_tier", scope, "cheaper") for scope in _scopes(about(context))]
+        return [Claim("llm_tier", scope, "cheaper") for scope in scopes_of(about(context))]
 
 
 class Ramp(Params):

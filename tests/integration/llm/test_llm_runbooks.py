@@ -23,6 +23,7 @@ from reanimate.response.reflex import place_reflex
 from reanimate.response.respond import respond
 from reanimate.runbooks.action import Action, ActionContext
 from reanimate.runbooks.actions.llm_checks import VerifyAnswers, WaitForProvider
+from reanimate.runbooks.actions.llm_levels import Degrade, RecoverGradually
 from reanimate.runbooks.actions.llm_quality import WaitForQuality
 from reanimate.switches import holds
 
@@ -268,3 +269,18 @@ async def test_never_a_false_recovered(scene: Scene) -> None:
         await _act(scene, VerifyAnswers(), incident_id, checks=True)
     with pytest.raises(CheckFailed, match="are not right"):
         await _act(scene, WaitForQuality(), incident_id, limit_s=0.1, every_s=0.05)
+
+
+async def test_levels__there_and_back(scene: Scene) -> None:
+    """A level is held as a whole and taken back in steps; a second run of either finds it done."""
+    incident_id = await scene.open(Fault.LLM_API_UNAVAILABLE, "llm:chat", route="chat")
+    for _ in range(2):
+        await _act(scene, Degrade(), incident_id, level="minimal")
+        assert await scene.obeyed() == {("llm_tier", "chat"): "cheaper", ("llm_cache", "chat"): "only"}
+    evidence = await _act(scene, RecoverGradually(), incident_id, step_s=0.1)
+    assert [[(c["switch"], c["value"]) for c in item["placed"]] for item in evidence["rounds"]] == [
+        [("llm_cache", "first")],
+        [],
+    ]
+    assert await scene.obeyed() == {}
+    assert (await _act(scene, RecoverGradually(), incident_id))["rounds"] == []
