@@ -76,8 +76,9 @@ class _Stream:
         failure: Failure | None = None
         try:
             opened.attempt.served = True
+            leg = self._leg = Leg(call, opened)
             await call.request.start(200, [*marks(call, provider=opened.headers), _HEAD])
-            failure = await self._first(opened)
+            failure = await self._pass_on(leg)
             while failure is not None:
                 failure = await self._continued(failure)
         finally:
@@ -85,12 +86,11 @@ class _Stream:
             self._end_leg(None)
             call.usage += self._used
 
-    async def _first(self, opened: Opened) -> Failure | None:
-        """Pass on what the first provider gives, as it is; return why it broke off, None when it is complete."""
+    async def _pass_on(self, leg: Leg) -> Failure | None:
+        """Pass on what a provider gives, as it is; return why it broke off, None when it is complete."""
+        self._told = leg.facts
         try:
-            leg = self._leg = Leg(self._call, opened)
-            self._told = leg.facts
-            events = leg.first
+            events = leg.first()
             while not leg.is_over:
                 await self._send(_raw(events, self._hides_usage))
                 events = await leg.next()
@@ -106,11 +106,15 @@ class _Stream:
         Raises:
             Rejected: nobody can go on.
         """
-        leg, seam = await self._open_continuation(failure)
-        target = leg.opened.target.name
+        continuation, opened = await self._open_continuation(failure)
+        leg = self._leg = Leg(self._call, opened)
+        if not self._told.id and not self._told.text_parts:
+            return await self._pass_on(leg)
+        seam = self._seam(leg, continuation)
+        target = opened.target.name
         mark = f": reanimate continued by {target}\n\n".encode()
         try:
-            events = leg.first
+            events = leg.first()
             while True:
                 data, problem = _stitched(seam, events)
                 if data and mark:
@@ -139,7 +143,7 @@ class _Stream:
             raise self._broken_off(failure, str(error)) from None
         return None
 
-    async def _open_continuation(self, failure: Failure) -> tuple[Leg, Seam]:
+    async def _open_continuation(self, failure: Failure) -> tuple[Continuation, Opened]:
         call, told = self._call, self._told
         if (why := why_not(call, told, failure)) is not None:
             raise self._broken_off(failure, why)
@@ -151,13 +155,11 @@ class _Stream:
         except AllFailed as failed:
             raise self._broken_off(failure, failed.message) from None
         opened.attempt.served = True
-        try:
-            leg = self._leg = Leg(call, opened)
-        except StreamBroken as broken:
-            opened.finished(broken.failure)
-            raise self._broken_off(failure, broken.failure.detail) from None
-        stitch = continuation.stitch(opened.target)
-        return leg, seam_for(call, told, leg.facts, stitch, self._used, shows_usage=not self._hides_usage)
+        return continuation, opened
+
+    def _seam(self, leg: Leg, continuation: Continuation) -> Seam:
+        stitch = continuation.stitch(leg.opened.target)
+        return seam_for(self._call, self._told, leg.facts, stitch, self._used, shows_usage=not self._hides_usage)
 
     async def _open(self, continuation: Continuation) -> Opened:
         """Ask others to go on; where none can, those who broke off, unless they fell silent or did not fit."""

@@ -21,10 +21,9 @@ _END_MARKS = {
 class Leg:
     """Reads what a provider was opened for. Where it speaks the other wire, its events are said in the caller's."""
 
-    __slots__ = ("_call", "_end", "_is_over", "_reader", "_scanner", "_translator", "facts", "first", "opened")
+    __slots__ = ("_call", "_end", "_is_over", "_reader", "_scanner", "_translator", "facts", "opened")
 
     def __init__(self, call: Call, opened: Opened) -> None:
-        """Raises: StreamBroken: its beginning has no words on the caller's wire."""
         assert opened.reader is not None
         self.opened = opened
         self._call = call
@@ -37,12 +36,19 @@ class Leg:
         if self._translator is not None:
             self._scanner = scanner_for(call.prompt.endpoint.shape, call.prompt.fields)
             self.facts = self._scanner.facts
-        self.first = self._said(opened.first)
 
     @property
     def is_over(self) -> bool:
         """Whether it has ended properly, and everything was returned."""
         return self._is_over or (self._translator is None and self._reader.is_over)
+
+    def first(self) -> list[Event]:
+        """Return what it was opened with.
+
+        Raises:
+            StreamBroken: that has no words on the caller's wire.
+        """
+        return self._said(self.opened.first)
 
     async def next(self) -> list[Event]:
         """Return what came since; [] at the proper end.
@@ -67,7 +73,8 @@ class Leg:
 
     def finished(self, failure: Failure | None) -> None:
         """Leave the provider, and say how it ended. What it does not count itself is estimated."""
-        self._reader.abort() if not self._reader.is_over else None
+        if not self._reader.is_over:
+            self._reader.abort()
         self.opened.finished(failure)
         self.opened.attempt.usage = self.usage
 
