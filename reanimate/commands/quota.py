@@ -6,14 +6,13 @@ from datetime import datetime, timedelta
 from typing import Annotated, Any
 
 import typer
-from rich.markup import escape
-from rich.table import Table
 
 from reanimate.bootstrap import open_services
 from reanimate.clock import utcnow
-from reanimate.commands.output import JsonFlag, err, id_column, out, print_json, run
+from reanimate.commands.output import JsonFlag, err, out, print_json, run
+from reanimate.commands.quota_output import print_history, print_standings
 from reanimate.errors import InputInvalid
-from reanimate.incidents.wording import duration, moment
+from reanimate.incidents.wording import moment
 from reanimate.quota import glass, grants
 from reanimate.quota.amounts import find_quota, said, split, whole
 from reanimate.quota.demand import Meter
@@ -32,7 +31,6 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done,
 
 _LENGTH = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|min|h)")
 _UNITS = {"s": 1, "m": 60, "min": 60, "h": 3600}
-_WIDTH = 12
 
 
 def _by_hand() -> str:
@@ -49,15 +47,7 @@ def show(name: MaybeName = None, json: JsonFlag = False) -> None:
     if not view["quotas"]:
         err.print("No quota is configured: give the settings an \\[\\[llm.quotas]].")
         return
-    table = Table(
-        "quota", "tenant", "for", "used", "", "of", "held by gateways", "left", "reserve", "resets",
-        box=None, pad_edge=False,
-    )  # fmt: skip
-    for row in view["quotas"]:
-        table.add_row(*_row(row, view["currency"]))
-    out.print(table)
-    for grant in view["grants"]:
-        out.print(_grant_line(grant, view["currency"]), highlight=False)
+    print_standings(view)
 
 
 async def _standings(name: str | None) -> dict[str, Any]:
@@ -65,48 +55,6 @@ async def _standings(name: str | None) -> dict[str, Any]:
         if name is not None:
             find_quota(services.settings.llm, name)
         return await standings(session, services.settings.llm, utcnow(), name)
-
-
-def _row(row: dict[str, Any], currency: str) -> list[str]:
-    meter, share = row["meter"], row["share"]
-    style = (
-        "dim" if share is None else "red" if share >= 1 or 1.0 in row["alerts"] else "yellow" if row["alerts"] else ""
-    )
-    used = f"{share:.0%}" if share is not None else "none allowed"
-    reserve = "–"
-    if row["reserve"]:
-        reserve = f"{said(meter, row['reserve_spent'], currency)} of {said(meter, row['reserve'], currency)} used"
-    extra = f" ({said(meter, row['granted_on_top'], currency)} granted)" if row["granted_on_top"] else ""
-    return [
-        escape(row["quota"]),
-        escape(row["tenant"] or f"all of {row['tenants']}"),
-        escape(row["model"]),
-        f"[{style}]{said(meter, row['spent'], currency)}[/]" if style else said(meter, row["spent"], currency),
-        f"[{style or 'green'}]{_bar(share or 0.0)}[/] {used}",
-        said(meter, row["limit"], currency) + extra,
-        f"{said(meter, row['held'], currency)} ({row['gateways']})" if row["held"] else "–",
-        said(meter, row["left"], currency),
-        reserve,
-        f"{moment(row['resets_at'])}, in {duration((row['resets_at'] - utcnow()).total_seconds())}",
-    ]
-
-
-def _bar(share: float) -> str:
-    full = min(_WIDTH, round(share * _WIDTH))
-    return "█" * full + "░" * (_WIDTH - full)
-
-
-def _grant_line(grant: dict[str, Any], currency: str) -> str:
-    whose = f" of {grant['tenant']}" if grant["tenant"] else ""
-    if grant["kind"] == "break_glass":
-        what = f"[bold red]glass broken:[/] the reserve of {escape(grant['quota'])}{escape(whose)} is open"
-    else:
-        more = said(grant["meter"], grant["amount"], currency)
-        what = f"granted: {more} more of {escape(grant['quota'])}{escape(whose)}"
-    return (
-        f"{what} until {moment(grant['until'])}, by {escape(grant['who'])}: {escape(grant['why'])} "
-        f"\\[reanimate quota revoke {grant['id']}]"
-    )
 
 
 @app.command()
@@ -296,29 +244,7 @@ def look_back(
     if json:
         print_json(view)
         return
-    windows = Table("quota", "tenant", "window (UTC)", "used", "of", "refused", box=None, pad_edge=False)
-    for row in view["windows"]:
-        pot = " (reserve)" if row["pot"] == "reserve" else ""
-        windows.add_row(
-            escape(row["quota"]) + pot,
-            escape(row["tenant"] or "all"),
-            f"{moment(row['starts_at']).removesuffix(' UTC')} {row['window'] or ''}",
-            said(row["meter"], row["spent"], view["currency"]),
-            said(row["meter"], row["limit"], view["currency"]),
-            "[red]yes[/]" if row["refused_at"] else "no",
-        )
-    out.print(windows)
-    if view["events"]:
-        deeds = Table("when (UTC)", "what", id_column("quota"), "who", "why", box=None, pad_edge=False)
-        for event in view["events"]:
-            deeds.add_row(
-                moment(event["at"]).removesuffix(" UTC"),
-                event["kind"].replace("_", " "),
-                escape(event["quota"]),
-                escape(event["actor"]),
-                escape(event["why"]),
-            )
-        out.print(deeds)
+    print_history(view)
 
 
 async def _history(name: str | None, limit: int) -> dict[str, Any]:

@@ -31,7 +31,8 @@ def split(quota: QuotaSettings, meter: Meter) -> tuple[int, int] | None:
 def said(meter: str, amount: int, currency: str = "") -> str:
     """Return an amount as people read it."""
     if meter == Meter.MONEY:
-        return f"{amount / NANO:,.4f} {currency}".strip()
+        text = f"{amount / NANO:,.4f}"
+        return f"{text.removesuffix('00')} {currency}".strip()
     return f"{amount:,} {meter}"
 
 

@@ -15,6 +15,8 @@ __all__ = ["Account", "Lease", "lend", "without"]
 _SKEW_S = 60
 """How far a gateway's clock may be off: it gets nothing of a window that is further away."""
 _LEASES_KEPT = 100
+_PLENTY = 0.1
+"""Of a limit: with more than this left, nothing is used up, whatever was refused before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +81,11 @@ def lend(
     more = 0 if refused else _more(free, need, demand.want + lost, demand.lease, alive)
     granted = kept + more
     changed = {**leases, holder: Lease(granted, demand.drawn, demand.spent, seq, now + demand.lease_s)}
-    # A call that is larger than the whole limit says nothing about what is left of it.
-    refused_at = now if refused and need <= limit else account.refused_at
+    refused_at = account.refused_at
+    if refused and need <= limit:  # a call that is larger than the whole limit says nothing about what is left of it
+        refused_at = now
+    elif free - more > limit * _PLENTY:
+        refused_at = None  # the limit was raised
     after = _fewer(replace(account, leases=changed, refused_at=refused_at))
     return after, Lent(granted, after.spent, free - more, limit, refused, held)
 

@@ -87,6 +87,16 @@ def test_lend__nothing_of_nothing() -> None:
     assert account.refused_at is None  # none was meant
 
 
+def test_lend__a_raised_limit_ends_what_was_refused() -> None:
+    """Small calls that still fit do not: the quota stays used up until there is plenty again."""
+    account, _ = asked(Account(), "a", 1, spent=950, drawn=950, hold=950, need=100)
+    assert account.refused_at == 0.0
+    account, _ = asked(account, "a", 2, spent=950, drawn=950, hold=950, need=10)
+    assert account.refused_at == 0.0
+    account, _ = asked(account, "a", 3, limit=2000, spent=960, drawn=960, hold=960, need=10)
+    assert account.refused_at is None
+
+
 def test_lend__what_was_granted_on_top_counts() -> None:
     """Also on top of nothing."""
     _, lent = asked(Account(extra=500), "a", 1, limit=0, need=200, want=200)

@@ -9,6 +9,7 @@ from sqlalchemy import select
 
 from reanimate.db.tables import Incident, QuotaAccount
 from reanimate.errors import CheckFailed
+from reanimate.quota.thresholds import is_used_up
 from reanimate.runbooks.action import Action, ActionContext, Evidence, NoParams, Params
 from reanimate.runbooks.actions.llm_traffic import about, targets_of
 from reanimate.runbooks.actions.people import order_notice
@@ -110,7 +111,11 @@ class WaitForQuota(Action[Patience]):
                     QuotaAccount.ends_at > now,
                 )
             )
-            left = {row.meter: row.limit_amount + row.extra - row.spent for row in rows}
-        if spent := [meter for meter, amount in left.items() if amount <= 0]:
+            spent = [
+                row.meter
+                for row in rows
+                if is_used_up(row.limit_amount + row.extra, row.spent, row.refused_at is not None)
+            ]
+        if spent:
             return False, f"{quota} has no {', '.join(spent)} left in this window"
         return True, f"{quota} has quota left in this window"
