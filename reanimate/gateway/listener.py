@@ -118,9 +118,16 @@ class _Protocol(HttpToolsProtocol):
         super().__init__(*given, **named)
         self.idle_since = self.loop.time()
 
+    def on_message_begin(self) -> None:
+        """Begin with an empty request."""
+        self.url = b""
+        self.expect_100_continue = False
+        self.headers = []
+        self.scope = cast(Any, {"type": "http", "client": self.client, "headers": self.headers})
+
     def on_headers_complete(self) -> None:
         """Begin a request as uvicorn does, with a cycle of ours."""
-        super_cycle = self.cycle
+        before = self.cycle
         version = self.parser.get_http_version()
         scope = cast(dict[str, Any], self.scope)
         scope["method"] = self.parser.get_method().decode("ascii")
@@ -143,7 +150,7 @@ class _Protocol(HttpToolsProtocol):
             keep_alive=version != "1.0" and self.parser.should_keep_alive(),
             on_response=self.on_response_complete,
         )
-        if super_cycle is None or super_cycle.response_complete:
+        if before is None or before.response_complete:
             self._start_asgi_task(self.cycle, self.app)
         else:
             self.flow.pause_reading()

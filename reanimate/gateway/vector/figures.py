@@ -91,10 +91,10 @@ class Figures:
         self._buckets.clear()
         self._past = _Bucket(0)
         return {
-            "reads": dict(total.reads),
-            "writes": dict(total.writes),
-            "requests": dict(total.requests),
-            "failures": dict(total.failures),
+            "reads": _plain(total.reads),
+            "writes": _plain(total.writes),
+            "requests": _plain(total.requests),
+            "failures": _plain(total.failures),
             "slowest_ms": total.slowest_ms,
         }
 
@@ -133,6 +133,11 @@ class Figures:
         bucket = _Bucket(second)
         self._buckets.append(bucket)
         return bucket
+
+
+def _plain(counts: Counter[str]) -> dict[str, int]:
+    """Return the counts with plain names, which is what JSON takes."""
+    return {str(name): count for name, count in counts.items()}
 
 
 def _total(counts: Counter[str], outcomes: Iterable[Outcome]) -> int:

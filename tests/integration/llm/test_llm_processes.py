@@ -294,10 +294,12 @@ async def test_acknowledged_writes_are_counted_once_each(tmp_path: Path) -> None
                 assert (await gateway.upsert())[0] == 200
                 assert (await gateway.query())[0] == 200
             figures = await gateway.figures()
-            assert figures["totals"]["writes_acknowledged"] == {"kb": 40}
+            assert figures["totals"]["writes_acknowledged"] == {"kb": 40}, gateway.log
             assert figures["writes"]["acknowledged"] == 40
             assert figures["reads"]["answered"] == 40
             assert await gateway.stop() == 0
+            assert "Traceback" not in gateway.log, gateway.log
             await gateway.start()
             assert (await gateway.figures())["totals"]["writes_acknowledged"] == {"kb": 40}
             assert await gateway.stop() == 0
+            assert "Traceback" not in gateway.log, gateway.log
