@@ -35,6 +35,8 @@ class Crew:
         self._greet = greet
         self._hear = hear
         self._channels: set[Channel] = set()
+        self._ready: set[Channel] = set()
+        """Those that have begun to listen."""
         self._numbers = count(1)
         self._asked: dict[int, asyncio.Future[Message]] = {}
 
@@ -50,7 +52,7 @@ class Crew:
     async def ask(self, what: str, **more: Any) -> list[Message]:
         """Return what they answer; who does not within a second is left out."""
         asked = {}
-        for channel in self._channels:
+        for channel in self._ready:
             number = next(self._numbers)
             asked[number] = self._asked[number] = asyncio.get_running_loop().create_future()
             channel.say({"ask": what, "number": number, **more})
@@ -79,7 +81,7 @@ class Crew:
                 sys.executable, "-m", "reanimate.gateway", "--worker", str(theirs.fileno()),
                 pass_fds=(theirs.fileno(),), preexec_fn=die_with_parent(signal.SIGTERM),
             )  # fmt: skip
-        channel = await open_channel(ours, self._heard, self._channels.discard)
+        channel = await open_channel(ours, self._heard, self._lost)
         self._channels.add(channel)
         self._greet(channel)
         try:
@@ -90,7 +92,12 @@ class Crew:
         finally:
             channel.close()
 
+    def _lost(self, channel: Channel) -> None:
+        self._channels.discard(channel)
+        self._ready.discard(channel)
+
     def _heard(self, channel: Channel, message: Message) -> None:
+        self._ready.add(channel)
         if (number := message.get("answer")) is None:
             self._hear(channel, message)
         elif (future := self._asked.get(number)) is not None and not future.done():

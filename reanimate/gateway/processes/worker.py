@@ -40,30 +40,33 @@ class Worker:
         self._read_settings = read_settings
         self._ended = ended
         self._follows = False
-        self._channel: Channel
+        self._channel: Channel | None = None
         llm.health.on_change.append(self._line_changed)
 
     async def join(self, fd: int) -> None:
         """Open the way to the first process."""
         self._channel = await open_channel(socket.socket(fileno=fd), self._hear, lambda _: self._ended())
+        self._channel.say({"say": "ready"})
 
     async def tell(self) -> None:
         """Tell what was counted, again and again, until cancelled; then the rest."""
+        channel = self._channel
+        assert channel is not None
         try:
             while True:
                 await asyncio.sleep(_TELL_EVERY_S)
-                if not self._channel.is_full:
-                    self._channel.say({"say": "counts", **self._counts()})
+                if not channel.is_full:
+                    channel.say({"say": "counts", **self._counts()})
         finally:
-            self._channel.say({"say": "counts", **self._counts()})
-            self._channel.close()
+            channel.say({"say": "counts", **self._counts()})
+            channel.close()
 
     def _counts(self) -> dict[str, Any]:
         return {"llm": self._llm.drain(), "vector": self._vector.drain()}
 
     def _hear(self, channel: Channel, message: Message) -> None:
         if (what := message.get("ask")) is not None:
-            channel.say({"answer": message["number"], **self._answer(what, message)})
+            channel.say({"answer": message["number"], **self._answer(channel, what, message)})
             return
         match message["say"]:
             case "switches":
@@ -78,12 +81,12 @@ class Worker:
             case "settings":
                 self._read_settings()
 
-    def _answer(self, what: str, message: Message) -> dict[str, Any]:
+    def _answer(self, channel: Channel, what: str, message: Message) -> dict[str, Any]:
         lookups = self._llm.observer.lookups
         match what:
             case "now":
                 # Not in the answer: one that comes too late is not heard.
-                self._channel.say({"say": "counts", **self._counts()})
+                channel.say({"say": "counts", **self._counts()})
                 return {"now": self._llm.now_here()}
             case "call":
                 record = lookups.get(message["id"])
@@ -92,5 +95,5 @@ class Worker:
                 return {"calls": lookups.failed(message["limit"])}
 
     def _line_changed(self, change: Change) -> None:
-        if not self._follows:
+        if not self._follows and self._channel is not None:
             self._channel.say(said_of(change.line))
