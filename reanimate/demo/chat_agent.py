@@ -46,10 +46,9 @@ class ChatCount(Tally):
         return self.cut + self.wrong + self.lost
 
     def told(self) -> str:
-        underway = self.asked - self.whole - self.failures()
         return (
-            f"{self.asked} answers streamed, {self.whole} whole and right, {self.cut} cut, {self.wrong} wrong, "
-            f"{self.lost} lost" + (f", {underway} underway" if underway else "") + f"; {self.continued} begun by one "
+            f"{self.whole + self.failures()} answers streamed, {self.whole} whole and right, {self.cut} cut, "
+            f"{self.wrong} wrong, {self.lost} lost; {self.continued} begun by one "
             f"provider and ended by another; first token after {self.slowest_first_s:.2f} s at most, longest pause "
             f"{self.slowest_gap_s:.2f} s {self.first_failure}"
         )

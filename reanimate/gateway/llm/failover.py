@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from reanimate.gateway.llm.breaker import Standing
 from reanimate.gateway.llm.budget import HedgeBudget
-from reanimate.gateway.llm.call import Attempt, Call
+from reanimate.gateway.llm.call import Call
 from reanimate.gateway.llm.candidates import Candidates, Order
 from reanimate.gateway.llm.catalogue import Route, Target
 from reanimate.gateway.llm.course import Build, Course
@@ -20,10 +20,6 @@ from reanimate.gateway.llm.wire.outgoing import outgoing
 __all__ = ["Failover"]
 
 Translate = Callable[[Call, Target, Answer], bytes]
-
-
-_SILENT_FOR_S = 0.25
-"""Who said nothing for so long until another one was faster may well be dead."""
 
 
 class Failover:
@@ -107,10 +103,3 @@ class Failover:
         if change.now is not Standing.CLOSED and (waiting := self._waiting.pop(change.line, None)):
             for call in waiting:
                 call.suspected(change.line)
-
-
-def _was_silent(attempt: Attempt) -> bool:
-    """Say whether a provider is not to be asked again for a call. To be slower than another one proves nothing."""
-    if attempt.lost_race:
-        return attempt.head_at is None and (attempt.ended or 0.0) - attempt.began >= _SILENT_FOR_S
-    return attempt.failure is not None and attempt.failure.kind in SILENCE
