@@ -64,6 +64,11 @@ def lend(
     holder = f"{gateway}/{book}"
     leases = _without_late(account.leases, now)
     mine = leases.get(holder)
+    if mine is not None and seq > mine.seq and demand.drawn < mine.spent:
+        # Totals never shrink: the gateway has forgotten them, and begins anew.
+        account = replace(account, settled=account.settled + mine.claim)
+        del leases[holder]
+        mine = None
     limit = demand.limit + account.extra
     others = account.settled + sum(lease.claim for name, lease in leases.items() if name != holder)
     held = sum(lease.claim - lease.drawn for name, lease in leases.items() if name != holder)
@@ -106,18 +111,16 @@ def _is_now(demand: Demand, now: float) -> bool:
 def _without_late(leases: Mapping[str, Lease], now: float) -> dict[str, Lease]:
     """Take back what silent gateways had not drawn.
 
-    Not from one that has begun another book meanwhile: what it used since its last word will never be told, so that
-    all of its lease counts as used.
+    Not from one that has begun another book meanwhile: it may never tell what it used since its last word, so that all
+    of its lease stays its own.
     """
     spoken = {name.rpartition("/")[0] for name, lease in leases.items() if lease.until > now}
-    result = {}
-    for name, lease in leases.items():
-        if lease.until <= now:
-            gone = name.rpartition("/")[0] in spoken
-            kept = lease.claim if gone else max(lease.drawn, lease.spent)
-            lease = replace(lease, granted=kept, drawn=kept, spent=kept if gone else lease.spent)
-        result[name] = lease
-    return result
+    return {
+        name: lease
+        if lease.until > now or name.rpartition("/")[0] in spoken
+        else replace(lease, granted=max(lease.drawn, lease.spent))
+        for name, lease in leases.items()
+    }
 
 
 def _fewer(account: Account) -> Account:

@@ -9,7 +9,7 @@ from reanimate.gateway.llm.quota.book import Book
 from reanimate.gateway.llm.quota.purse import Purse, Terms
 from reanimate.llm_settings import QuotaSettings
 from reanimate.quota.demand import AccountKey, Ask, Demand, Lent, Meter, Reply
-from reanimate.quota.leasing import Account, Lease, lend
+from reanimate.quota.leasing import Account, lend
 
 KEY = AccountKey("q", "", "tokens", "normal", 0)
 END = 86_400
@@ -129,12 +129,23 @@ def test_lend__a_silent_gateway_that_comes_back_is_believed() -> None:
 
 
 def test_lend__a_lost_book_counts_as_used() -> None:
-    """A gateway whose disk is gone cannot say what it used: all of its old lease does count."""
+    """A gateway whose disk is gone cannot say what it used: nobody else gets its old lease, unless it comes back."""
     account, _ = asked(Account(), "a", 1, want=100)
     account, _ = lend(account, "a", "another", 1, demand(need=1, want=1), 8.0)
-    account, _ = lend(account, "a", "another", 2, demand(drawn=1, hold=1, need=1), 11.0)
-    assert account.leases["a/book"] == Lease(100, 100, 100, 1, 10.0)
-    assert account.spent == 100
+    account, lent = lend(account, "a", "another", 2, demand(drawn=1, hold=1, need=1), 11.0)
+    assert lent.left == 1000 - 100 - 2
+    account, lent = asked(account, "a", 2, now=12.0, spent=30, drawn=30, hold=30)
+    assert (account.spent, lent.left) == (30, 1000 - 30 - 2)
+
+
+def test_lend__forgotten_totals_are_added_to_what_was_told_before() -> None:
+    """Totals that shrink were forgotten: what was lent before counts as used, and the new ones count on top."""
+    account, _ = asked(Account(), "a", 1, want=100)
+    account, _ = asked(account, "a", 2, spent=80, drawn=80, hold=100)
+    account, lent = asked(account, "a", 3, spent=0, drawn=0, hold=0, need=10)
+    assert (account.spent, lent.granted) == (100, 10)
+    account, lent = asked(account, "a", 4, spent=10, drawn=10, hold=10)
+    assert (account.spent, lent.left) == (110, 890)
 
 
 @pytest.mark.parametrize(("now", "granted"), [(-61.0, 0), (-59.0, 100), (END + 59.0, 100), (END + 61.0, 0)])

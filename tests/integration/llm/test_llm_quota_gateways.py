@@ -287,7 +287,7 @@ async def test_window_ends__what_was_reserved_before_counts_before(
         new.settle(used(300), call(settings).route.targets[0].target)
         async with asyncio.timeout(10):  # what is over is told and forgotten, without being asked
             while len(quota._purses.by_key) > 1:
-                moved += 1.0
+                moved += 10.0
                 await asyncio.sleep(0.1)
     first, second = control.rows(name)[:2]
     assert (first["spent"], second["spent"]) == (950, 300)

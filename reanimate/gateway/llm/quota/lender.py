@@ -24,6 +24,8 @@ _TRY_FIRST_S = 0.25
 _TRY_AGAIN_S = 1.0
 _TICK_S = 0.25
 _AT_ONCE = 200
+_KEPT_S = 120.0
+"""A purse is kept for a while after its window: a clock may be put back."""
 
 
 class Lender:
@@ -120,7 +122,8 @@ class Lender:
             return True
         if now - purse.asked_at < purse.terms.quota.lease_s / 2:
             return False
-        return purse.granted != purse.told or purse.drawn != purse.told or purse.underway > 0 or now >= purse.ends
+        untold = purse.granted != purse.told or purse.drawn != purse.told or purse.underway > 0
+        return untold or now >= purse.ends + _KEPT_S
 
     async def _ask(self, due: list[Purse], wishes: dict[Purse, tuple[int, int]], now: float) -> None:
         demands = tuple(purse.demand(*wishes.get(purse, (0, 0)), now) for purse in due)
@@ -136,7 +139,7 @@ class Lender:
         now = self._clock()
         for purse, demand, lent in zip(due, demands, reply.lent, strict=True):
             purse.lent(demand, lent, now)
-            if now >= purse.ends and not purse.underway and demand.spent == purse.spent:
+            if now >= purse.ends + _KEPT_S and not purse.underway and demand.spent == purse.spent:
                 self._purses.close(purse)
         if self.is_away:
             self.away_since = None
