@@ -10,15 +10,15 @@ import aiohttp
 import orjson
 
 from reanimate.gateway.llm.call import Call, Tenant, Usage
-from reanimate.gateway.llm.candidates import Candidates
 from reanimate.gateway.llm.catalogue import Catalogue
 from reanimate.gateway.llm.endpoints import ENDPOINTS
-from reanimate.gateway.llm.failover import Failover
-from reanimate.gateway.llm.health import Health
-from reanimate.gateway.llm.hedging import Hedging
-from reanimate.gateway.llm.lateness import Lateness
-from reanimate.gateway.llm.policies import Policies
-from reanimate.gateway.llm.pools import Pools
+from reanimate.gateway.llm.failover.candidates import Candidates
+from reanimate.gateway.llm.failover.failover import Failover
+from reanimate.gateway.llm.failover.health import Health
+from reanimate.gateway.llm.failover.hedging import Hedging
+from reanimate.gateway.llm.failover.lateness import Lateness
+from reanimate.gateway.llm.failover.pools import Pools
+from reanimate.gateway.llm.policies.policies import Policies
 from reanimate.gateway.llm.prompt import read_prompt
 from reanimate.gateway.llm.quota.quota import Quota
 from reanimate.gateway.llm.underway import Underway

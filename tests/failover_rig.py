@@ -11,11 +11,11 @@ from reanimate.demo.provider import Provider
 from reanimate.gateway.llm.call import Call, Tenant
 from reanimate.gateway.llm.catalogue import Catalogue
 from reanimate.gateway.llm.endpoints import ENDPOINTS
-from reanimate.gateway.llm.failover import Failover
-from reanimate.gateway.llm.health import Health
-from reanimate.gateway.llm.opened import Opened
-from reanimate.gateway.llm.pools import Pools
-from reanimate.gateway.llm.probes import Prober
+from reanimate.gateway.llm.failover.failover import Failover
+from reanimate.gateway.llm.failover.health import Health
+from reanimate.gateway.llm.failover.opened import Opened
+from reanimate.gateway.llm.failover.pools import Pools
+from reanimate.gateway.llm.failover.probes import Prober
 from reanimate.gateway.llm.prompt import read_prompt
 from reanimate.gateway.llm.wire.outgoing import outgoing
 from reanimate.gateway.request import Request

@@ -13,11 +13,11 @@ from llm_answers_by_hand import route_of
 from llm_calls import call_of
 from prometheus_client.parser import text_string_to_metric_families
 
+from reanimate.gateway.llm.accounts.figures import Figures
+from reanimate.gateway.llm.accounts.genai import GenAi
+from reanimate.gateway.llm.accounts.metrics import render
 from reanimate.gateway.llm.call import Attempt, Call, Ending, Usage
 from reanimate.gateway.llm.failures import Rejected
-from reanimate.gateway.llm.figures import Figures
-from reanimate.gateway.llm.genai import GenAi
-from reanimate.gateway.llm.metrics import render
 
 DEPLOYMENTS = Path(__file__).parents[2] / "deployments"
 DASHBOARD = DEPLOYMENTS / "grafana-dashboard.json"

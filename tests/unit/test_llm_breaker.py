@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from reanimate.gateway.llm.breaker import RAMP, Breaker, Standing
+from reanimate.gateway.llm.failover.breaker import RAMP, Breaker, Standing
 
 
 def _opened(now: float = 0.0) -> Breaker:

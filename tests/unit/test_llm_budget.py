@@ -4,9 +4,9 @@ import random
 
 import pytest
 
-from reanimate.gateway.llm.budget import HedgeBudget, RetryBudget, full_jitter
-from reanimate.gateway.llm.limits import Limits
-from reanimate.gateway.llm.probes import ProbeBudget
+from reanimate.gateway.llm.failover.budget import HedgeBudget, RetryBudget, full_jitter
+from reanimate.gateway.llm.failover.limits import Limits
+from reanimate.gateway.llm.failover.probes import ProbeBudget
 from reanimate.llm_settings import ModelSettings
 
 

@@ -7,12 +7,12 @@ from typing import Any
 
 from llm_calls import call_of
 
-from reanimate.gateway.llm.breaker import Standing
 from reanimate.gateway.llm.call import Call
-from reanimate.gateway.llm.candidates import Candidates, by_weight
 from reanimate.gateway.llm.catalogue import Catalogue, Choice
+from reanimate.gateway.llm.failover.breaker import Standing
+from reanimate.gateway.llm.failover.candidates import Candidates, by_weight
+from reanimate.gateway.llm.failover.health import Health
 from reanimate.gateway.llm.failures import Failure, Help
-from reanimate.gateway.llm.health import Health
 from reanimate.llm_settings import LlmSettings
 
 SERVER_ERROR = Failure("http_500", Help.RETRY, "answered 500", 500)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from reanimate.gateway.llm.classify import classify, classify_broken, classify_error, garbage
+from reanimate.gateway.llm.failover.classify import classify, classify_broken, classify_error, garbage
 from reanimate.gateway.llm.failures import Help
 from reanimate.gateway.llm.transport.errors import TransportFailed, TransportTrouble
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 import pytest
 from policy_calls import a_call
 
-from reanimate.gateway.llm.degradation.quotas import used_by_scope
-from reanimate.gateway.llm.degradation.signals import Signals
-from reanimate.gateway.llm.modes import Level
-from reanimate.gateway.llm.policies import Policies
+from reanimate.gateway.llm.policies.degradation.quotas import used_by_scope
+from reanimate.gateway.llm.policies.degradation.signals import Signals
+from reanimate.gateway.llm.policies.modes import Level
+from reanimate.gateway.llm.policies.policies import Policies
 from reanimate.gateway.llm.underway import Underway
 from reanimate.llm_policies import RULES, RuleSettings
 from reanimate.llm_settings import LlmSettings

@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 from llm_answers_by_hand import route_of
 from llm_calls import call_of
 
-from reanimate.gateway.llm.account import is_unanswered
+from reanimate.gateway.llm.accounts.account import is_unanswered
+from reanimate.gateway.llm.accounts.figures import Figures
+from reanimate.gateway.llm.accounts.spread import Spread, bin_of
 from reanimate.gateway.llm.call import Attempt, Call, Ending, Tenant, Usage
 from reanimate.gateway.llm.failures import Failure, Help, Rejected
-from reanimate.gateway.llm.figures import Figures
-from reanimate.gateway.llm.spread import Spread, bin_of
 
 START = 1_800_000_000.0
 DOWN = Failure("http_500", Help.RETRY, "500", 500)

@@ -10,7 +10,7 @@ from policy_calls import a_call
 
 from reanimate.gateway.llm.call import Call
 from reanimate.gateway.llm.failures import Rejected
-from reanimate.gateway.llm.gate import Gate, Rate
+from reanimate.gateway.llm.policies.gate import Gate, Rate
 from reanimate.gateway.llm.underway import Underway
 from reanimate.switches.document import Claim, effective
 

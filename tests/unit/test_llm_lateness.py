@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from reanimate.gateway.llm.latency import Latency
-from reanimate.gateway.llm.lateness import Lateness
+from reanimate.gateway.llm.failover.latency import Latency
+from reanimate.gateway.llm.failover.lateness import Lateness
 from reanimate.llm_settings import RouteSettings
 
 

@@ -14,14 +14,14 @@ from opentelemetry.trace import SpanKind
 from prometheus_client.parser import text_string_to_metric_families
 
 from reanimate.gateway.exposition import text
+from reanimate.gateway.llm.accounts.genai import GenAi
+from reanimate.gateway.llm.accounts.journal import Journal
+from reanimate.gateway.llm.accounts.lookups import Lookups
+from reanimate.gateway.llm.accounts.observer import Observer
+from reanimate.gateway.llm.accounts.record import brief_of, record_of
+from reanimate.gateway.llm.accounts.tracing import Tracing, open_tracing
 from reanimate.gateway.llm.call import Attempt, Call, Ending, Usage
 from reanimate.gateway.llm.failures import Failure, Help, Rejected
-from reanimate.gateway.llm.genai import GenAi
-from reanimate.gateway.llm.journal import Journal
-from reanimate.gateway.llm.lookups import Lookups
-from reanimate.gateway.llm.observer import Observer
-from reanimate.gateway.llm.record import brief_of, record_of
-from reanimate.gateway.llm.tracing import Tracing, open_tracing
 from reanimate.llm_settings import LlmSettings
 
 SECRET = "the patient's name"

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from reanimate.gateway.llm.patience import asked_pause
+from reanimate.gateway.llm.failover.patience import asked_pause
 
 NOW = datetime(2026, 11, 26, 12, 0, tzinfo=UTC)
 

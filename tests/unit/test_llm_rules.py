@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from reanimate.gateway.llm.degradation.rules import Reading, State, claims_of, judge, steps_of
+from reanimate.gateway.llm.policies.degradation.rules import Reading, State, claims_of, judge, steps_of
 from reanimate.llm_policies import RULES, RuleSettings, rules_in_force
 from reanimate.llm_settings import LlmSettings
 from reanimate.switches.document import Claim

@@ -8,13 +8,13 @@ from llm_calls import call_of
 from test_llm_stream_events import chunk, sse
 
 from reanimate.gateway.llm.call import Usage
-from reanimate.gateway.llm.continuing.reasons import why_not
-from reanimate.gateway.llm.continuing.request import Continuation
-from reanimate.gateway.llm.continuing.seam import NotWhole
-from reanimate.gateway.llm.continuing.seams import seam_for
-from reanimate.gateway.llm.continuing.stitch import Stitch, Unstitchable
 from reanimate.gateway.llm.endpoints import Shape
 from reanimate.gateway.llm.failures import Failure, Help
+from reanimate.gateway.llm.streams.continuing.reasons import why_not
+from reanimate.gateway.llm.streams.continuing.request import Continuation
+from reanimate.gateway.llm.streams.continuing.seam import NotWhole
+from reanimate.gateway.llm.streams.continuing.seams import seam_for
+from reanimate.gateway.llm.streams.continuing.stitch import Stitch, Unstitchable
 from reanimate.gateway.llm.wire.events import Facts, Scanner
 from reanimate.gateway.llm.wire.scanners import scanner_for
 

@@ -5,7 +5,7 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from reanimate.demo.provider import answer_text
-from reanimate.gateway.llm.continuing.stitch import Stitch, Unstitchable, last_words
+from reanimate.gateway.llm.streams.continuing.stitch import Stitch, Unstitchable, last_words
 
 WORDS = [
     " the", " the", " ha", " ha", " ha", " again", " again", ",", ";", "\n", "\n\n", "  ", "\t", " {", "}", " 東京",

@@ -9,7 +9,7 @@ from test_llm_stream_events import CHAT, MESSAGES, chunk, kinds, sse
 
 from reanimate.gateway.llm.call import Usage
 from reanimate.gateway.llm.endpoints import Shape
-from reanimate.gateway.llm.reader import StreamBroken, StreamReader
+from reanimate.gateway.llm.streams.reader import StreamBroken, StreamReader
 from reanimate.gateway.llm.transport.errors import TransportFailed, TransportTrouble
 from reanimate.gateway.llm.transport.response import Response
 from reanimate.gateway.llm.wire.events import Event

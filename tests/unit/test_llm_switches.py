@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from policy_calls import a_call
 
 from reanimate.errors import InputInvalid
-from reanimate.gateway.llm.modes import Level, Mode, Modes
-from reanimate.gateway.llm.switches import LlmSwitches
+from reanimate.gateway.llm.policies.modes import Level, Mode, Modes
+from reanimate.gateway.llm.policies.switches import LlmSwitches
 from reanimate.switches.document import Claim, effective
 from reanimate.switches.kinds import KINDS
 

@@ -2,8 +2,8 @@
 
 import pytest
 
+from reanimate.gateway.llm.failover.verdict import Tried, all_failed, passed_on
 from reanimate.gateway.llm.failures import Failure, Help
-from reanimate.gateway.llm.verdict import Tried, all_failed, passed_on
 
 ERROR = Tried("main/m", Failure("http_500", Help.RETRY, "answered 500: oops", 500))
 SILENT = Tried("backup/m", Failure("timeout", Help.NEXT, "no answer within 20 s"))

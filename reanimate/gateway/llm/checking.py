@@ -8,12 +8,12 @@ from typing import Any, Literal
 
 import orjson
 
-from reanimate.gateway.llm.asking import AttemptFailed, read_first, read_whole, send
 from reanimate.gateway.llm.catalogue import Key, Target
 from reanimate.gateway.llm.endpoints import ENDPOINTS, Endpoint
+from reanimate.gateway.llm.failover.asking import AttemptFailed, read_first, read_whole, send
+from reanimate.gateway.llm.failover.pools import Pools
 from reanimate.gateway.llm.failures import Failure, Help
-from reanimate.gateway.llm.pools import Pools
-from reanimate.gateway.llm.reader import StreamBroken
+from reanimate.gateway.llm.streams.reader import StreamBroken
 from reanimate.gateway.llm.transport.response import Response
 from reanimate.gateway.llm.wire.answers import Answer
 from reanimate.gateway.llm.wire.outgoing import Outgoing, provider_headers

@@ -7,24 +7,24 @@ import time
 from collections import deque
 
 from reanimate.errors import InputInvalid
+from reanimate.gateway.llm.accounts.observer import Observer
 from reanimate.gateway.llm.cache.cache import LlmCache
 from reanimate.gateway.llm.cache.hit import Hit
 from reanimate.gateway.llm.call import Call, Ending
 from reanimate.gateway.llm.catalogue import Catalogue
 from reanimate.gateway.llm.counting import estimated_count
-from reanimate.gateway.llm.delivery import Delivery
 from reanimate.gateway.llm.endpoints import ENDPOINTS, Endpoint, Shape
-from reanimate.gateway.llm.failover import Failover
+from reanimate.gateway.llm.failover.failover import Failover
+from reanimate.gateway.llm.failover.opened import Opened
+from reanimate.gateway.llm.failover.stored import StoredResponses
 from reanimate.gateway.llm.failures import Rejected
-from reanimate.gateway.llm.gate import Gate
 from reanimate.gateway.llm.marks import marks
 from reanimate.gateway.llm.models import answer_models
-from reanimate.gateway.llm.modes import Modes
-from reanimate.gateway.llm.observer import Observer
-from reanimate.gateway.llm.opened import Opened
+from reanimate.gateway.llm.policies.gate import Gate
+from reanimate.gateway.llm.policies.modes import Modes
 from reanimate.gateway.llm.prompt import read_prompt
 from reanimate.gateway.llm.quota.quota import Quota
-from reanimate.gateway.llm.stored import StoredResponses
+from reanimate.gateway.llm.streams.delivery import Delivery
 from reanimate.gateway.llm.tenants import Tenants
 from reanimate.gateway.llm.underway import Underway
 from reanimate.gateway.llm.wire.errors import error_answer, error_event

@@ -9,21 +9,21 @@ from typing import Any
 import aiohttp
 
 from reanimate.config import Settings
+from reanimate.gateway.llm.accounts.metrics import render
+from reanimate.gateway.llm.accounts.observer import Observer
 from reanimate.gateway.llm.cache.cache import LlmCache
 from reanimate.gateway.llm.catalogue import Catalogue
-from reanimate.gateway.llm.degradation.quotas import used_by_scope
-from reanimate.gateway.llm.delivery import Delivery
-from reanimate.gateway.llm.failover import Failover
+from reanimate.gateway.llm.failover.failover import Failover
+from reanimate.gateway.llm.failover.health import Health
+from reanimate.gateway.llm.failover.observations import LlmObservations
+from reanimate.gateway.llm.failover.pools import Pools
+from reanimate.gateway.llm.failover.probes import Prober
+from reanimate.gateway.llm.failover.standings import standings
 from reanimate.gateway.llm.handler import Handler
-from reanimate.gateway.llm.health import Health
-from reanimate.gateway.llm.metrics import render
-from reanimate.gateway.llm.observations import LlmObservations
-from reanimate.gateway.llm.observer import Observer
-from reanimate.gateway.llm.policies import Policies
-from reanimate.gateway.llm.pools import Pools
-from reanimate.gateway.llm.probes import Prober
+from reanimate.gateway.llm.policies.degradation.quotas import used_by_scope
+from reanimate.gateway.llm.policies.policies import Policies
 from reanimate.gateway.llm.quota.quota import Quota
-from reanimate.gateway.llm.standings import standings
+from reanimate.gateway.llm.streams.delivery import Delivery
 from reanimate.gateway.llm.underway import Underway
 from reanimate.gateway.llm.wire.crossing import translate_answer
 from reanimate.gateway.request import Request

@@ -9,9 +9,9 @@ from typing import Any
 
 import orjson
 
-from reanimate.gateway.llm.health import Change
+from reanimate.gateway.llm.accounts.sharing import line_of, said_of, take_report
+from reanimate.gateway.llm.failover.health import Change
 from reanimate.gateway.llm.plane import LlmPlane
-from reanimate.gateway.llm.sharing import line_of, said_of, take_report
 from reanimate.gateway.processes.channel import Channel, Message
 from reanimate.gateway.processes.crew import Crew
 from reanimate.gateway.switchboard import Switchboard

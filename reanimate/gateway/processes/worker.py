@@ -7,9 +7,9 @@ from typing import Any
 
 import orjson
 
-from reanimate.gateway.llm.health import Change
+from reanimate.gateway.llm.accounts.sharing import follow, line_of, said_of
+from reanimate.gateway.llm.failover.health import Change
 from reanimate.gateway.llm.plane import LlmPlane
-from reanimate.gateway.llm.sharing import follow, line_of, said_of
 from reanimate.gateway.processes.channel import Channel, Message, open_channel
 from reanimate.gateway.switchboard import Switchboard
 from reanimate.gateway.vector.plane import VectorPlane

@@ -8,7 +8,7 @@ import pytest
 from failover_rig import Rig, rig_for, users_in
 
 from reanimate.demo.provider import Behaviour, Fault, Provider, answer_text
-from reanimate.gateway.llm.verdict import AllFailed
+from reanimate.gateway.llm.failover.verdict import AllFailed
 
 BOTH = pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
 

@@ -9,7 +9,7 @@ import pytest
 from failover_rig import Rig, probes_in, rig_for, users_in
 
 from reanimate.demo.provider import Behaviour, Fault, Match, Provider, answer_text
-from reanimate.gateway.llm.verdict import AllFailed
+from reanimate.gateway.llm.failover.verdict import AllFailed
 
 OUTAGES = {
     "429": Fault("status", error="rate_limit", headers={"retry-after": "1", "retry-after-ms": "500"}),

@@ -7,7 +7,7 @@ import pytest
 from failover_rig import rig_for, users_in
 
 from reanimate.demo.provider import Fault, Match, Provider, answer_text
-from reanimate.gateway.llm.verdict import AllFailed
+from reanimate.gateway.llm.failover.verdict import AllFailed
 
 
 def _pause(seconds: int) -> dict[str, str]:

@@ -1,0 +1,1 @@
+"""Who may come in, and how calls are answered on bad days: switches, queues and rules."""

@@ -1,0 +1,228 @@
+"""A streamed answer on its way to the caller: passed on as it comes, gone on with elsewhere when it breaks off."""
+
+import asyncio
+
+from reanimate.gateway.llm.call import Call, Ending, Usage
+from reanimate.gateway.llm.endpoints import Shape
+from reanimate.gateway.llm.failover.failover import Failover
+from reanimate.gateway.llm.failover.opened import Opened
+from reanimate.gateway.llm.failover.verdict import AllFailed
+from reanimate.gateway.llm.failures import Failure, Help, Rejected
+from reanimate.gateway.llm.marks import marks
+from reanimate.gateway.llm.streams.continuing.reasons import why_not
+from reanimate.gateway.llm.streams.continuing.request import Continuation
+from reanimate.gateway.llm.streams.continuing.seam import NotWhole, Seam
+from reanimate.gateway.llm.streams.continuing.seams import seam_for
+from reanimate.gateway.llm.streams.continuing.stitch import Unstitchable
+from reanimate.gateway.llm.streams.leg import Leg
+from reanimate.gateway.llm.streams.reader import StreamBroken
+from reanimate.gateway.llm.wire.events import Event, EventKind, Facts
+from reanimate.gateway.llm.wire.outgoing import asks_for_usage
+
+__all__ = ["Delivery"]
+
+_HEAD = (b"cache-control", b"no-cache")
+_KEPT_AT_MOST = 2 * 1024 * 1024
+"""A longer answer is not collected for the cache."""
+_MAY_BE_ASKED_AGAIN = frozenset(("reset", "cut", "no_finish", "malformed_event", "error_event"))
+"""How a provider may break off and be asked to go on itself, when there is nobody else. Not one that fell silent."""
+
+
+class Delivery:
+    """Delivers streams."""
+
+    def __init__(self, failover: Failover) -> None:
+        self._failover = failover
+        self._loop = asyncio.get_running_loop()
+
+    async def deliver(self, call: Call, opened: Opened) -> None:
+        """Send the whole answer, from one provider or several.
+
+        Raises:
+            Rejected: it broke off and cannot be gone on with; the head was sent already, and a part of the answer.
+            asyncio.CancelledError: the caller left, or the call was stopped.
+        """
+        late = Rejected(504, "deadline", f"the time of route {call.route.name!r} was up before the answer was complete")
+        timer = self._loop.call_at(call.deadline, call.end, late)
+        try:
+            await _Stream(call, self._failover).run(opened)
+        finally:
+            timer.cancel()
+
+
+class _Stream:
+    """One answer."""
+
+    __slots__ = ("_broken", "_call", "_failover", "_heard", "_hides_usage", "_leg", "_lost", "_told", "_used")
+
+    def __init__(self, call: Call, failover: Failover) -> None:
+        prompt = call.prompt
+        self._call = call
+        self._failover = failover
+        self._hides_usage = prompt.endpoint.shape is Shape.CHAT and not asks_for_usage(prompt)
+        self._heard = 0
+        self._leg: Leg | None = None
+        self._told = Facts()
+        """What the caller knows of the answer."""
+        self._used = Usage()
+        """By the parts that have ended."""
+        self._broken: set[str] = set()
+        """Whose answers broke off."""
+        self._lost: set[str] = set()
+        """Of these, who is not asked to go on with it either."""
+
+    async def run(self, opened: Opened) -> None:
+        call = self._call
+        failure: Failure | None = None
+        try:
+            opened.attempt.served = True
+            leg = self._leg = Leg(call, opened)
+            await call.request.start(200, [*marks(call, provider=opened.headers), _HEAD])
+            failure = await self._pass_on(leg)
+            while failure is not None:
+                failure = await self._continued(failure)
+        finally:
+            # Whoever is still being read is left here: the caller has gone, or was told to stop.
+            self._end_leg(None)
+            call.usage += self._used
+
+    async def _pass_on(self, leg: Leg) -> Failure | None:
+        """Pass on what a provider gives, as it is; return why it broke off, None when it is complete."""
+        self._told = leg.facts
+        try:
+            events = leg.first()
+            while not leg.is_over:
+                await self._send(_raw(events, self._hides_usage))
+                events = await leg.next()
+        except StreamBroken as broken:
+            self._end_leg(broken.failure)
+            return broken.failure
+        await self._finish(_raw(events, self._hides_usage) + leg.end_mark())
+        return None
+
+    async def _continued(self, failure: Failure) -> Failure | None:
+        """Have another provider go on; return why it broke off too, None when the answer is complete.
+
+        Raises:
+            Rejected: nobody can go on.
+        """
+        continuation, opened = await self._open_continuation(failure)
+        leg = self._leg = Leg(self._call, opened)
+        if not self._told.id and not self._told.text_parts:
+            return await self._pass_on(leg)
+        seam = self._seam(leg, continuation)
+        target = opened.target.name
+        mark = f": reanimate continued by {target}\n\n".encode()
+        try:
+            events = leg.first()
+            while True:
+                data, problem = _stitched(seam, events)
+                if data and mark:
+                    self._call.degraded.append(f"continued by {target}")
+                    await self._call.request.send(mark, more=True)
+                    mark = b""
+                if problem is not None:
+                    await self._send(data)
+                    raise problem
+                if leg.is_over:
+                    break
+                await self._send(data)
+                events = await leg.next()
+            await self._finish(data + (b"" if self._told.complete else leg.end_mark()))
+        except StreamBroken as broken:
+            self._end_leg(broken.failure)
+            return broken.failure
+        except Unstitchable as error:
+            leg.opened.attempt.served = not mark
+            unfit = Failure("unstitchable", Help.NEXT, str(error), counts=False)
+            self._end_leg(None)
+            self._lost.add(target)
+            leg.opened.attempt.failure = unfit
+            return unfit
+        except NotWhole as error:
+            raise self._broken_off(failure, str(error)) from None
+        return None
+
+    async def _open_continuation(self, failure: Failure) -> tuple[Continuation, Opened]:
+        call, told = self._call, self._told
+        if (why := why_not(call, told, failure)) is not None:
+            raise self._broken_off(failure, why)
+        try:
+            continuation = Continuation(call, told.text, len(told.text_parts))
+            opened = await self._open(continuation)
+        except Unstitchable as error:
+            raise self._broken_off(failure, str(error)) from None
+        except AllFailed as failed:
+            raise self._broken_off(failure, failed.message) from None
+        opened.attempt.served = True
+        return continuation, opened
+
+    def _seam(self, leg: Leg, continuation: Continuation) -> Seam:
+        stitch = continuation.stitch(leg.opened.target)
+        return seam_for(self._call, self._told, leg.facts, stitch, self._used, shows_usage=not self._hides_usage)
+
+    async def _open(self, continuation: Continuation) -> Opened:
+        """Ask others to go on; where none can, those who broke off, unless they fell silent or did not fit."""
+        call = self._call
+        try:
+            return await self._failover.open(
+                call, continuation.build, exclude=frozenset(self._broken), purpose="continuation"
+            )
+        except AllFailed:
+            if self._broken == self._lost or len(call.attempts) >= call.route.settings.attempts:
+                raise
+        return await self._failover.open(
+            call, continuation.build, exclude=frozenset(self._lost), purpose="continuation"
+        )
+
+    def _end_leg(self, failure: Failure | None) -> None:
+        leg, self._leg = self._leg, None
+        if leg is None:
+            return
+        self._used += leg.usage
+        leg.finished(failure)
+        name = leg.opened.target.name
+        self._broken.add(name)
+        if failure is not None and failure.kind not in _MAY_BE_ASKED_AGAIN:
+            self._lost.add(name)
+
+    def _broken_off(self, failure: Failure, why: str) -> Rejected:
+        name = self._call.attempts[-1].target.name if self._call.attempts else "the provider"
+        return Rejected(502, "broken_off", f"the answer broke off: {name}: {failure.detail}; not continued: {why}")
+
+    async def _send(self, data: bytes) -> None:
+        if data:
+            self._hear(data)
+            await self._call.request.send(data, more=True)
+
+    def _hear(self, data: bytes) -> None:
+        call = self._call
+        if call.heard is not None:
+            call.heard.append(data)
+            self._heard += len(data)
+            if self._heard > _KEPT_AT_MOST:
+                call.heard = None
+
+    async def _finish(self, data: bytes) -> None:
+        call = self._call
+        self._end_leg(None)
+        call.ending = Ending.DEGRADED if call.degraded else Ending.ANSWERED
+        self._hear(data)
+        await call.request.send(data, more=False)
+
+
+def _raw(events: list[Event], hides_usage: bool) -> bytes:
+    if len(events) == 1 and not hides_usage:
+        return events[0].raw
+    return b"".join([event.raw for event in events if not hides_usage or event.kind is not EventKind.USAGE])
+
+
+def _stitched(seam: Seam, events: list[Event]) -> tuple[bytes, Unstitchable | NotWhole | None]:
+    """Return what is to be sent of these events, and what is wrong with the one behind."""
+    parts = []
+    for event in events:
+        try:
+            parts.append(seam.pass_on(event))
+        except (Unstitchable, NotWhole) as error:
+            return b"".join(parts), error
+    return b"".join(parts), None
