@@ -169,6 +169,10 @@ def goals(medians: dict[tuple[str, str], float]) -> list[Goal]:
 
     against("added p50", peer, 0.8)
     against("requests/s, 64 at a time", peer, 1.0, at_least=True)
+    both, rate = "reanimate, 2 processes", "requests/s, 64 at a time"
+    if (both, rate) in medians and (peer, rate) in medians:
+        share = medians[both, rate] / medians[peer, rate]
+        made.append(Goal(f"{rate}, with 2 processes, {peer}'s", share, "×", 1.0, at_least=True))
     against("requests/s, 64 at a time", slow, 60.0, at_least=True)
     against("added time to the first token", peer, 0.75)
     alone("CPU per request, 64 at a time", 150)

@@ -25,7 +25,7 @@ from reanimate.demo.provider import answer_text
 
 __all__ = ["main"]
 
-PEERS = tuple(name for name in NAMES if name != "raw asyncio proxy")
+PEERS = tuple(name for name in NAMES if name not in ("raw asyncio proxy", "reanimate, 2 processes"))
 """The raw proxy knows one upstream only."""
 FAULTS: dict[str, dict[str, Any]] = {
     "429": {"kind": "status", "error": "rate_limit"},

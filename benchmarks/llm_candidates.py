@@ -9,6 +9,7 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -20,7 +21,7 @@ from reanimate.addresses import Addresses
 __all__ = ["NAMES", "Candidate", "StandIn", "candidates", "provider"]
 
 ROOT = Path(__file__).parent.parent
-NAMES = ("reanimate", "TensorZero", "LiteLLM proxy", "httpx by hand", "raw asyncio proxy")
+NAMES = ("reanimate", "reanimate, 2 processes", "TensorZero", "LiteLLM proxy", "httpx by hand", "raw asyncio proxy")
 TENSORZERO = "tensorzero==2026.6.0"
 LITELLM = "litellm[proxy]==1.106.2"
 UPSTREAM_TIMEOUT_S = 2
@@ -99,7 +100,7 @@ async def provider(name: str, *options: str) -> AsyncIterator[StandIn]:
         process.wait()
 
 
-def _reanimate(home: Path, main: str, backup: str, log: int) -> Candidate:
+def _reanimate(home: Path, main: str, backup: str, log: int, processes: int = 1) -> Candidate:
     gateway, control = f"http://127.0.0.1:{free_port()}", f"http://127.0.0.1:{free_port()}"
     nobody = "http://127.0.0.1:9"
     Addresses(
@@ -115,12 +116,15 @@ def _reanimate(home: Path, main: str, backup: str, log: int) -> Candidate:
         f'[[llm.routes]]\nname = "{name}"\ntargets = ["main/m", "backup/m"]\ncache_ttl_s = {ttl}\n'
         for name, ttl in (("m", 0), ("cached", 3600))
     )
-    (home / "reanimate.toml").write_text(f"[vector]\noffline = false\n{providers}{routes}")
+    (home / "reanimate.toml").write_text(
+        f"[vector]\noffline = false\n[gateway]\nprocesses = {processes}\n{providers}{routes}"
+    )
     process = subprocess.Popen(
         [sys.executable, "-m", "reanimate.gateway"],
         cwd=ROOT, env={**os.environ, "REANIMATE_HOME": str(home)}, stderr=log,
     )  # fmt: skip
-    return Candidate("reanimate", gateway, "/v1/chat/completions", "m", process)
+    name = "reanimate" if processes == 1 else f"reanimate, {processes} processes"
+    return Candidate(name, gateway, "/v1/chat/completions", "m", process)
 
 
 def _tensorzero(home: Path, main: str, backup: str, log: int) -> Candidate:
@@ -192,6 +196,7 @@ def _raw(home: Path, main: str, backup: str, log: int) -> Candidate:
 
 _STARTS = {
     "reanimate": _reanimate,
+    "reanimate, 2 processes": partial(_reanimate, processes=2),
     "TensorZero": _tensorzero,
     "LiteLLM proxy": _litellm,
     "httpx by hand": _httpx,

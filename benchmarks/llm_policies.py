@@ -13,11 +13,11 @@ from reanimate.gateway.llm.call import Call, Tenant, Usage
 from reanimate.gateway.llm.catalogue import Catalogue
 from reanimate.gateway.llm.endpoints import ENDPOINTS
 from reanimate.gateway.llm.failover.candidates import Candidates
-from reanimate.gateway.llm.failover.failover import Failover
 from reanimate.gateway.llm.failover.health import Health
 from reanimate.gateway.llm.failover.hedging import Hedging
 from reanimate.gateway.llm.failover.lateness import Lateness
 from reanimate.gateway.llm.failover.pools import Pools
+from reanimate.gateway.llm.failover.shared import Shared
 from reanimate.gateway.llm.policies.policies import Policies
 from reanimate.gateway.llm.prompt import read_prompt
 from reanimate.gateway.llm.quota.quota import Quota
@@ -56,7 +56,7 @@ async def policy_chain() -> float:
             quota = Quota(
                 settings, session, home=Path(home), web_url="http://127.0.0.1:9", control_key="key", gateway="bench"
             )
-            failover = Failover(health, pools, order=policies.modes, bars=quota.bars)
+            shared = Shared(health, pools, None)
 
             async def without(now: float) -> Call:
                 return Call("llm-1", request, prompt, tenant, route, catalogue, now, now + 60)
@@ -71,7 +71,7 @@ async def policy_chain() -> float:
                 line = Candidates(call, health, policies.modes, quota.bars, frozenset()).next(now)
                 assert line is not None
                 lateness = Lateness(route.settings, line.state.to_answer.p95, now, call.deadline, stream=False)
-                hedging = Hedging(failover, call, [], _unused)
+                hedging = Hedging(shared, call, [], _unused)
                 hedging.arm(lateness.due, now)
                 hedging.close()
                 line.state.to_answer.add(0.001)

@@ -197,5 +197,5 @@ async def _run(serving: Serving) -> None:
     gc.collect()
     gc.freeze()
     # A request makes hundreds of objects and no circles: looked for as often as by default, that costs a tenth of all.
-    gc.set_threshold(10_000, 20, 50)
+    gc.set_threshold(20_000, 20, 50)
     await asyncio.gather(*(listener.serve(sockets=[sock]) for listener, sock in serving))
