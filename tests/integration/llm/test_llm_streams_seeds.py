@@ -6,6 +6,7 @@
 import asyncio
 import json
 import os
+from collections import Counter
 from collections.abc import AsyncIterator
 from random import Random
 from typing import Any
@@ -17,14 +18,24 @@ from reanimate.demo.provider import Behaviour, Fault, Match, answer_text
 
 ONE = os.environ.get("TEST_SEED")
 SEEDS = [int(ONE)] if ONE else list(range(int(os.environ.get("TEST_SEEDS", "4"))))
+EACH = 20
 STREAMS = 100
 WIRES = {"main": ("/v1/chat/completions", "backup"), "main-a": ("/v1/messages", "backup-a")}
 
 
+def _pair(seed: int) -> tuple[str, str]:
+    """Return what a seed's main provider and the other one speak."""
+    dice = Random(-seed - 1)
+    first = dice.choice(list(WIRES))
+    same = WIRES[first][1]
+    return first, same if dice.random() < 0.7 else {"backup": "backup-a", "backup-a": "backup"}[same]
+
+
 @pytest.fixture(scope="module")
-async def rig(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[StreamRig]:
-    pairs = [("main", "backup"), ("main-a", "backup-a"), ("main", "backup-a"), ("main-a", "backup")]
-    more = {pair: len(SEEDS) for pair in pairs}
+async def rig(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[StreamRig]:
+    """A gateway for some of the seeds: each has targets of its own there."""
+    first: int = request.param
+    more = Counter(_pair(seed) for seed in SEEDS[first : first + EACH])
     patience = {"idle_s": 2.0, "first_token_s": 4.0, "hedge": True}
     async with stream_rig_for(tmp_path_factory.mktemp("seeds"), each=0, more=more, **patience) as running:
         yield running
@@ -84,16 +95,14 @@ async def _hear(rig: StreamRig, case: Case, path: str, prompt: str, wait_s: floa
     return text, ends, len({chunk["id"] for chunk in chunks})
 
 
-@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize(("rig", "seed"), [(at - at % EACH, seed) for at, seed in enumerate(SEEDS)], indirect=["rig"])
 async def test_a_hundred_streams_outlive_the_main_provider(rig: StreamRig, seed: int) -> None:
     dice = Random(seed)
     for provider in rig.providers.values():
         provider.reset()
         provider.behaviour = Behaviour(token_ms=dice.choice((1, 3, 8)))
-    first = dice.choice(list(WIRES))
-    path, second = WIRES[first]
-    if dice.random() < 0.3:
-        second = {"backup": "backup-a", "backup-a": "backup"}[second]
+    first, second = _pair(seed)
+    path = WIRES[first][0]
     case = rig.case(first, second)
     prompts = [f"seed {seed}, call {n}: [[tokens={dice.randrange(10, 50)}]]" for n in range(STREAMS)]
     waits = [dice.uniform(0, 0.3) for _ in prompts]
