@@ -131,14 +131,15 @@ def _tensorzero(home: Path, main: str, backup: str, log: int) -> Candidate:
     providers = "".join(
         f'[models.m.providers.{name}]\ntype = "openai"\napi_base = "{url}/v1/"\nmodel_name = "m"\n'
         f'api_key_location = "env::OPENAI_API_KEY"\n'
+        f"timeouts = {{ non_streaming.total_ms = {UPSTREAM_TIMEOUT_S * 1000}, "
+        f"streaming.ttft_ms = {UPSTREAM_TIMEOUT_S * 1000} }}\n"
         for name, url in (("main", main), ("backup", backup))
     )
     config = home / "tensorzero.toml"
     config.write_text(
         "[gateway]\nobservability.enabled = false\ndisable_pseudonymous_usage_analytics = true\n"
         '[models.m]\nrouting = ["main", "backup"]\n'
-        f"timeouts = {{ non_streaming.total_ms = {UPSTREAM_TIMEOUT_S * 1000}, "
-        f"streaming.ttft_ms = {UPSTREAM_TIMEOUT_S * 1000} }}\n{providers}"
+        f"{providers}"
     )
     python = peer_environment("tensorzero", TENSORZERO) / "python"
     process = subprocess.Popen(
