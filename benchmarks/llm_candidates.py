@@ -157,18 +157,18 @@ def _tensorzero(home: Path, main: str, backup: str, log: int) -> Candidate:
 
 
 def _litellm(home: Path, main: str, backup: str, log: int) -> Candidate:
-    """No retries, a fall-back, one failure allowed, 5 s of cooling down: the quickest we found it to be."""
+    """One group with an order, one retry, one failure allowed, 5 s of cooling down: the quickest we found it to be."""
     models = "".join(
-        f"  - model_name: {group}\n    litellm_params:\n"
-        f"      {{model: openai/m, api_base: {url}/v1, api_key: key, timeout: {UPSTREAM_TIMEOUT_S}}}\n"
-        for group, url in (("m", main), ("m-backup", backup))
+        f"  - model_name: m\n    litellm_params:\n"
+        f"      {{model: openai/m, api_base: {url}/v1, api_key: key, timeout: {UPSTREAM_TIMEOUT_S}, order: {order}}}\n"
+        for order, url in ((1, main), (2, backup))
     )
     config = home / "litellm.yaml"
     config.write_text(
-        f"model_list:\n{models}router_settings: {{num_retries: 0, allowed_fails: 1, cooldown_time: 5, "
+        f"model_list:\n{models}router_settings: {{num_retries: 1, retry_after: 0, allowed_fails: 1, cooldown_time: 5, "
         f"timeout: {UPSTREAM_TIMEOUT_S}}}\n"
-        f"litellm_settings: {{num_retries: 0, request_timeout: {UPSTREAM_TIMEOUT_S}, allowed_fails: 1, "
-        'fallbacks: [{"m": ["m-backup"]}], telemetry: false}\n'
+        f"litellm_settings: {{num_retries: 1, request_timeout: {UPSTREAM_TIMEOUT_S}, allowed_fails: 1, "
+        "telemetry: false}\n"
     )
     program = peer_environment("litellm", LITELLM) / "litellm"
     port = free_port()
