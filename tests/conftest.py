@@ -1,6 +1,8 @@
 """Shared fixtures: real servers, each started once and quick."""
 
+import contextlib
 import os
+import random
 import secrets
 import shutil
 import socket
@@ -23,10 +25,12 @@ _TEMPLATE = "migrated"
 
 
 def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
+    """Return a port on which nobody listens, from below those that the system gives to connections going out."""
+    while True:
+        port = random.randrange(10_240, 32_000)
+        with socket.socket() as listener, contextlib.suppress(OSError):
+            listener.bind(("127.0.0.1", port))
+            return port
 
 
 @pytest.fixture(scope="session")

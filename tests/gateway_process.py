@@ -1,7 +1,9 @@
 """A gateway as a real process, the control plane and the watch that it speaks with, and switches to send it."""
 
 import asyncio
+import contextlib
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -29,10 +31,12 @@ SIGNATURE = "x-reanimate-signature"
 
 
 def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
+    """Return a port on which nobody listens, from below those that the system gives to connections going out."""
+    while True:
+        port = random.randrange(10_240, 32_000)
+        with socket.socket() as listener, contextlib.suppress(OSError):
+            listener.bind(("127.0.0.1", port))
+            return port
 
 
 @dataclass

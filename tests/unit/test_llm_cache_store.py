@@ -368,7 +368,7 @@ async def test_flights__a_leader_that_leaves_hands_over(rig: Rig) -> None:
     leader, calls, tasks = await _followers(rig, 3)
     leader.ending = Ending.ABANDONED
     rig.cache.done(leader)
-    await asyncio.sleep(0.01)
+    await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED, timeout=5)
     assert [task.done() for task in tasks] == [True, False, False]
     tasks[1].cancel()
     await asyncio.sleep(0)

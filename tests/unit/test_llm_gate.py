@@ -111,9 +111,9 @@ async def test_obey__kill_ends_what_is_underway() -> None:
     assert len(underway) == 1000
     took = []
     for number in range(3):
-        began = time.perf_counter()
+        began = time.thread_time()
         obey(made, *(("llm_kill", f"tenant:bad{bad}", "kill") for bad in range(number + 1)))
-        took.append(time.perf_counter() - began)
+        took.append(time.thread_time() - began)
         await asyncio.sleep(0)
         await asyncio.sleep(0)
     assert ended == {"bad0": 250, "bad1": 250, "bad2": 250}
