@@ -149,7 +149,7 @@ async def _sample(http: aiohttp.ClientSession, control: str, samples: list[Sampl
         samples.append(Sample(time.monotonic() - began, **taken))
 
 
-async def _callers(http: aiohttp.ClientSession, url: str, until: float, seen: Seen) -> None:
+async def _callers(http: aiohttp.ClientSession, url: str, callers: int, until: float, seen: Seen) -> None:
     numbers = itertools.count()
 
     async def caller() -> None:
@@ -157,10 +157,10 @@ async def _callers(http: aiohttp.ClientSession, url: str, until: float, seen: Se
             await _ask(http, url, next(numbers), seen)
             await asyncio.sleep(random.uniform(0, 0.05))
 
-    await asyncio.gather(*(caller() for _ in range(CALLERS)))
+    await asyncio.gather(*(caller() for _ in range(callers)))
 
 
-async def soak(minutes: float, period_s: float) -> tuple[Seen, list[Sample]]:
+async def soak(minutes: float, period_s: float, callers: int) -> tuple[Seen, list[Sample]]:
     """Run it; return what the callers saw, and the footprints."""
     seen, samples = Seen(), list[Sample]()
     options = ("--tokens", str(TOKENS), "--token-ms", "2", "--no-record")
@@ -186,7 +186,7 @@ async def soak(minutes: float, period_s: float) -> tuple[Seen, list[Sample]]:
                         asyncio.create_task(_flap(http, main, period_s)),
                         asyncio.create_task(_sample(http, control, samples, began)),
                     ]
-                    await _callers(http, gateway, began + minutes * 60, seen)
+                    await _callers(http, gateway, callers, began + minutes * 60, seen)
                     for task in beside:
                         task.cancel()
                     await asyncio.gather(*beside, return_exceptions=True)
@@ -217,9 +217,10 @@ def main() -> int:
     given = parser(__doc__)
     given.add_argument("--minutes", type=float, default=30.0)
     given.add_argument("--period", type=float, default=3.0, help="seconds for which a fault, or health, lasts")
+    given.add_argument("--callers", type=int, default=CALLERS)
     options = given.parse_args()
-    progress.print(f"{options.minutes:g} minutes, {CALLERS} callers, faults of about {options.period:g} s")
-    seen, samples = asyncio.run(soak(options.minutes, options.period))
+    progress.print(f"{options.minutes:g} minutes, {options.callers} callers, faults of about {options.period:g} s")
+    seen, samples = asyncio.run(soak(options.minutes, options.period, options.callers))
     asked = sum(seen.ended.values())
     report = Report(f"gateway soak: {options.minutes:g} min, {asked:,} answers")
     for what, of in (
