@@ -1,5 +1,6 @@
 """Answers and streams carried to the other wire: the same text, calls, reasons and tokens, to the vendors' clients."""
 
+import itertools
 from typing import Any
 
 import anthropic
@@ -282,6 +283,54 @@ def test_stream_to_a_message__whole_calls_under_one_number() -> None:
     got = anthropic_reads(through(MESSAGES, sse(*chunks, end, b"[DONE]")))
     assert [(block.id, block.name, block.input) for block in got.content] == [("x", "look", {"a": 1}), ("y", "run", {})]
     assert got.stop_reason == "tool_use"
+
+
+def chunks_of_calls(*pieces: tuple[int, str, str]) -> bytes:
+    """Return a completion's stream of calls: the number of each piece, the name at its beginning, and the arguments."""
+
+    def chunk(delta: dict[str, Any], finish: str | None = None) -> dict[str, Any]:
+        return {"id": "c", "model": "m", "choices": [{"index": 0, "delta": delta, "finish_reason": finish}]}
+
+    events = []
+    for number, name, part in pieces:
+        begun = {"id": f"c{number}", "type": "function"} if name else {}
+        function = {"name": name, "arguments": part} if name else {"arguments": part}
+        events.append(chunk({"tool_calls": [{"index": number, **begun, "function": function}]}))
+    return sse(*events, chunk({}, "tool_calls"), b"[DONE]")
+
+
+MIXED = ((0, "look", ""), (1, "run", ""), (0, "", '{"a":'), (1, "", '{"b":'), (1, "", "2}"), (0, "", "1}"))
+
+
+def test_stream_to_a_message__calls_whose_pieces_come_mixed() -> None:
+    """Each is whole when its block ends: that is when callers run it."""
+    told = through(MESSAGES, chunks_of_calls(*MIXED, (2, "see", "{}")))
+    assert [block.input for block in anthropic_reads(told).content] == [{"a": 1}, {"b": 2}, {}]
+    blocks = [orjson.loads(line[6:]) for line in told.splitlines() if line.startswith(b"data: ")]
+    order = [(block["type"], block["index"]) for block in blocks if "index" in block]
+    assert [at for at, _ in itertools.groupby(index for _, index in order)] == [0, 1, 2]
+    assert [kind for kind, _ in order if kind != "content_block_delta"] == [
+        "content_block_start", "content_block_stop",
+    ] * 3  # fmt: skip
+
+
+def test_stream_to_a_message__text_within_a_call_waits_for_its_end() -> None:
+    def chunk(delta: dict[str, Any], finish: str | None = None) -> dict[str, Any]:
+        return {"id": "c", "model": "m", "choices": [{"index": 0, "delta": delta, "finish_reason": finish}]}
+
+    def piece(part: str) -> dict[str, Any]:
+        return chunk({"tool_calls": [{"index": 0, "function": {"arguments": part}}]})
+
+    begun = chunk({"tool_calls": [{"index": 0, **call("look", '{"a"', "c0")}]})
+    text = [chunk({"content": "so"}), chunk({"content": "on"})]
+    got = anthropic_reads(through(MESSAGES, sse(begun, text[0], piece(":"), text[1], piece("1}"), chunk({}, "stop"))))
+    assert [block.type for block in got.content] == ["tool_use", "text"]
+    assert (got.content[0].input, got.content[1].text) == ({"a": 1}, "soon")
+
+
+def test_stream_to_a_message__a_call_that_goes_on_when_it_was_whole_is_refused() -> None:
+    with pytest.raises(ValueError, match="were whole"):
+        through(MESSAGES, chunks_of_calls((0, "look", "{}"), (1, "run", "{}"), (0, "", '{"a":1}')))
 
 
 def test_stream_to_a_message__a_refusal() -> None:

@@ -264,6 +264,28 @@ def test_chunks__say_the_same(text: list[str], calls: list[tuple[str, str]]) -> 
     assert [(call.name, call.arguments) for call in facts.tools] == calls
 
 
+def test_chunks__calls_whose_pieces_come_mixed_stay_apart() -> None:
+    def chunk(finish: str | None = None, **piece: Any) -> dict[str, Any]:
+        delta = {"tool_calls": [piece]} if piece else {}
+        return {"id": "c", "model": "m", "choices": [{"index": 0, "delta": delta, "finish_reason": finish}]}
+
+    def part(number: int, said: str) -> dict[str, Any]:
+        return chunk(index=number, function={"arguments": said})
+
+    begun = [chunk(index=at, id=f"c{at}", function={"name": f"f{at}", "arguments": ""}) for at in (0, 1)]
+    mixed = [part(0, '{"a":'), part(1, '{"b":'), part(1, "2}"), part(0, "1}")]
+    translator = translator_for(
+        call_of({"model": "m", "input": "Hello", "stream": True}, RESPONSES, OLDER), target_of(OLDER)
+    )
+    assert translator is not None
+    scanner = scanner_for(ENDPOINTS["/v1/chat/completions"].shape)
+    events = scanner.feed(sse(*begun, *mixed, chunk("tool_calls"), b"[DONE]"))
+    told = b"".join([translator.translate(event) for event in events]) + translator.end()
+    reader = scanner_for(ENDPOINTS[RESPONSES].shape)
+    reader.feed(told)
+    assert [(call.name, call.arguments) for call in reader.facts.tools] == [("f0", '{"a":1}'), ("f1", '{"b":2}')]
+
+
 def test_chunks__a_cut_stream_gets_no_end() -> None:
     events = messages_stream(["Hi", " there"], [], "end_turn").split(b"\n\n")[:-1]
     ending = next(n for n, event in enumerate(events) if b"message_delta" in event)

@@ -7,6 +7,7 @@ import orjson
 
 from reanimate.gateway.llm.call import Call
 from reanimate.gateway.llm.failures import Rejected
+from reanimate.gateway.llm.wire.blocks import Blocks, event_of
 from reanimate.gateway.llm.wire.errors import error_event
 from reanimate.gateway.llm.wire.events import Event, EventKind
 from reanimate.gateway.llm.wire.outgoing import asks_for_usage
@@ -139,18 +140,13 @@ class MessagesFromChat:
     """Chunks of a chat completion in, Anthropic's events out."""
 
     __slots__ = (
-        "_blocks", "_call", "_finish", "_open", "_refused", "_said_end", "_started", "_text_open", "_tools", "_usage"
+        "_blocks", "_call", "_finish", "_refused", "_said_end", "_started", "_usage"
     )  # fmt: skip
 
     def __init__(self, call: Call) -> None:
         self._call = call
         self._started = False
-        self._blocks = 0
-        self._open: int | None = None
-        """The index of the block that is open."""
-        self._text_open = False
-        self._tools: dict[int, tuple[int, str]] = {}
-        """Block and id of the calls, by the calls' numbers."""
+        self._blocks = Blocks()
         self._refused = False
         self._finish: tuple[str, str | None] | None = None
         """Why it ended, and the stop sequence; told once the tokens are known."""
@@ -174,7 +170,7 @@ class MessagesFromChat:
         for choice in data.get("choices") or ():
             self._delta(choice.get("delta") or _NO_DELTA, parts)
             if (reason := choice.get("finish_reason")) is not None:
-                self._close(parts)
+                self._blocks.end(parts)
                 self._note_finish(reason, choice.get("stop_reason"))
         if self._finish is not None and usage:
             parts.append(self.end())
@@ -186,7 +182,9 @@ class MessagesFromChat:
         self._said_end = True
         reason, sequence = self._finish
         delta = {"stop_reason": reason, "stop_sequence": sequence}
-        return _event("message_delta", delta=delta, usage=messages_usage(self._usage or {})) + _event("message_stop")
+        return event_of("message_delta", delta=delta, usage=messages_usage(self._usage or {})) + event_of(
+            "message_stop"
+        )
 
     def _start(self, chunk: dict[str, Any]) -> bytes:
         message: dict[str, Any] = {
@@ -195,7 +193,7 @@ class MessagesFromChat:
             # How many they were is only known in the end: message_delta says it.
             "usage": messages_usage({}),
         }  # fmt: skip
-        return _event("message_start", message=message)
+        return event_of("message_start", message=message)
 
     def _delta(self, delta: dict[str, Any], parts: list[bytes]) -> None:
         text = delta.get("content")
@@ -205,53 +203,16 @@ class MessagesFromChat:
             self._refused = True
             text = (text or "") + refusal
         if text:
-            if not self._text_open:
-                self._begin(parts, {"type": "text", "text": ""})
-                self._text_open = True
-            parts.append(_delta_event(self._blocks - 1, {"type": "text_delta", "text": text}))
+            self._blocks.text(text, parts)
         for call in delta.get("tool_calls") or ():
-            self._tool(call, parts)
-
-    def _tool(self, call: dict[str, Any], parts: list[bytes]) -> None:
-        number, call_id = call.get("index", 0), call.get("id") or ""
-        function = call.get("function") or _NO_DELTA
-        known = self._tools.get(number)
-        # Servers that send whole calls give several of them the same number.
-        if known is None or (call_id and known[1] and call_id != known[1]):
-            name = function.get("name") or ""
-            index = self._begin(parts, {"type": "tool_use", "id": call_id, "name": name, "input": {}})
-            known = self._tools[number] = (index, call_id)
-        if piece := function.get("arguments"):
-            parts.append(_delta_event(known[0], {"type": "input_json_delta", "partial_json": piece}))
-
-    def _begin(self, parts: list[bytes], block: dict[str, Any]) -> int:
-        self._close(parts)
-        index = self._open = self._blocks
-        self._blocks += 1
-        parts.append(_event("content_block_start", index=index, content_block=block))
-        return index
-
-    def _close(self, parts: list[bytes]) -> None:
-        if self._open is not None:
-            parts.append(_event("content_block_stop", index=self._open))
-            self._open = None
-            self._text_open = False
+            self._blocks.call(call.get("index", 0), call.get("id") or "", call.get("function") or _NO_DELTA, parts)
 
     def _note_finish(self, reason: str, matched: Any) -> None:
         if self._refused:
             self._finish = ("refusal", None)
-        elif reason == "stop" and self._tools:
+        elif reason == "stop" and self._blocks.has_calls:
             self._finish = ("tool_use", None)  # a call that was demanded by name ends so there
         elif reason == "stop" and isinstance(matched, str):
             self._finish = ("stop_sequence", matched)
         else:
             self._finish = (FINISH_TO_STOP.get(reason, reason), None)
-
-
-def _event(kind: str, **fields: Any) -> bytes:
-    return b"event: " + kind.encode() + b"\ndata: " + orjson.dumps({"type": kind, **fields}) + b"\n\n"
-
-
-def _delta_event(index: int, delta: dict[str, Any]) -> bytes:
-    told = orjson.dumps({"type": "content_block_delta", "index": index, "delta": delta})
-    return b"event: content_block_delta\ndata: " + told + b"\n\n"
