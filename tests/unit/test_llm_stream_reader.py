@@ -60,6 +60,15 @@ async def test_a_whole_stream_is_read_to_its_end() -> None:
     assert answer.reader.facts.usage == Usage(9, 2)
 
 
+async def test_an_error_that_repeats_the_key_is_told_without_it() -> None:
+    answer = Answer()
+    answer.response.sent = [(b"authorization", b"Bearer sk-1"), (b"x-api-key", b"sk-2"), (b"accept", b"sent")]
+    answer.comes(TOKENS + sse({"error": {"message": "you sent sk-1 and sk-2"}}))
+    with pytest.raises(StreamBroken) as broken:
+        await answer.all()
+    assert broken.value.failure.detail.endswith("you sent [key] and [key]")
+
+
 async def test_nothing_is_returned_before_the_first_token() -> None:
     answer = Answer()
     first = asyncio.create_task(answer.reader.first())

@@ -6,6 +6,7 @@ from reanimate.clock import utcnow
 from reanimate.gateway.llm.endpoints import Endpoint
 from reanimate.gateway.llm.failover.classify import classify, classify_broken, classify_error, garbage
 from reanimate.gateway.llm.failures import Failure
+from reanimate.gateway.llm.secrecy import without_keys
 from reanimate.gateway.llm.streams.reader import StreamBroken, StreamReader
 from reanimate.gateway.llm.transport.errors import TransportFailed
 from reanimate.gateway.llm.transport.pool import Pool
@@ -48,8 +49,7 @@ async def send(pool: Pool, out: Outgoing, response: Response) -> None:
     except TransportFailed as failed:
         raise AttemptFailed(classify_broken(failed)) from None
     if response.status >= 300:
-        body = _without_keys(await _error_body(response), out.headers)
-        raise AttemptFailed(classify(response.status, response.headers, body, utcnow()))
+        raise AttemptFailed(classify(response.status, response.headers, await _error_body(response), utcnow()))
 
 
 async def read_whole(endpoint: Endpoint, response: Response) -> Whole:
@@ -65,9 +65,7 @@ async def read_whole(endpoint: Endpoint, response: Response) -> Whole:
     except TransportFailed as failed:
         raise AttemptFailed(classify_broken(failed)) from None
     except Garbage as found:
-        if found.error is not None:
-            raise AttemptFailed(classify_error(found.error, utcnow(), body)) from None
-        raise AttemptFailed(garbage(found.detail)) from None
+        raise AttemptFailed(_no_answer(endpoint, response, body, found)) from None
 
 
 async def read_first(
@@ -89,19 +87,22 @@ async def read_first(
         raise AttemptFailed(broken.failure) from None
 
 
-def _without_keys(body: bytes, headers: list[tuple[bytes, bytes]]) -> bytes:
-    """Return an error without the keys that were sent: some servers repeat them, and callers and logs get to see it."""
-    for name, value in headers:
-        secret = value.removeprefix(b"Bearer ")
-        if secret and (name == b"authorization" or b"key" in name or b"token" in name or b"secret" in name):
-            body = body.replace(secret, b"[key]")
-    return body
+def _no_answer(endpoint: Endpoint, response: Response, body: bytes, found: Garbage) -> Failure:
+    """Return what it means that `body` is no answer."""
+    clean = without_keys(body, response.sent)
+    if clean != body:
+        # What was found is told with the beginning of the body, in which half a key may be left.
+        try:
+            read_answer(endpoint, response.status, response.headers, clean)
+        except Garbage as again:
+            found = again
+    return garbage(found.detail) if found.error is None else classify_error(found.error, utcnow(), clean)
 
 
 async def _error_body(response: Response) -> bytes:
     """Return what the provider says about its error; an error that breaks off has a status all the same."""
     try:
-        return await response.read(_LARGEST_ERROR)
+        return without_keys(await response.read(_LARGEST_ERROR), response.sent)
     except TransportFailed:
         return b""
 

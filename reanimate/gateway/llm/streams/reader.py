@@ -3,6 +3,7 @@
 import asyncio
 
 from reanimate.gateway.llm.failures import Failure, Help
+from reanimate.gateway.llm.secrecy import told_without_keys
 from reanimate.gateway.llm.transport.errors import TransportFailed
 from reanimate.gateway.llm.transport.response import Response
 from reanimate.gateway.llm.wire.events import Event, EventKind, Facts, Scanner
@@ -166,7 +167,7 @@ class StreamReader:
         if self.facts.finish is not None:
             self._ended = True
         else:
-            self._failure = failure
+            self._failure = told_without_keys(failure, self._response.sent)
 
     def _settle(self) -> None:
         """At the end, let the rest of the body come, so that the connection can be used again; not for long."""

@@ -68,6 +68,7 @@ class Pool:
         """
         head = self._head(method, target, headers, body)
         response = into if into is not None else Response()
+        response.sent = headers
         bare = method == b"HEAD"
         may_reuse = True
         while True:

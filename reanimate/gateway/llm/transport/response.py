@@ -22,7 +22,7 @@ class Response:
 
     __slots__ = (
         "_complete", "_failure", "_line", "_loop", "_parts", "_waiter",
-        "headers", "last_byte_at", "paused", "size", "status",
+        "headers", "last_byte_at", "paused", "sent", "size", "status",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -38,6 +38,8 @@ class Response:
         self.status = 0
         self.headers: list[tuple[bytes, bytes]] = []
         """Names in lower case."""
+        self.sent: list[tuple[bytes, bytes]] = []
+        """The headers of the request: what is told of a failure must not repeat the keys in them."""
         self.last_byte_at = self._loop.time()
         """When the last byte came, by the loop's clock; before the first, when it was asked for."""
 
