@@ -131,6 +131,7 @@ def test_to_a_completion__why_it_was_refused() -> None:
         (CHAT, message("end_turn", {"type": "server_tool_use", "id": "s", "name": "n", "input": {}})),
         (MESSAGES, completion("tool_calls", content=None, tool_calls=[call("look", '{"a":')])),
         (MESSAGES, completion("tool_calls", content=None, tool_calls=[call("look", "[1]")])),
+        (MESSAGES, completion("tool_calls", content=None, tool_calls=[call("look", '{"a":123456789012345678901}')])),
         (MESSAGES, completion("eos", content="Hi")),
         (MESSAGES, completion("stop", content=None, audio={"id": "a"})),
     ],

@@ -293,6 +293,9 @@ def test_both_ways__one_says_what_the_other_says(chat: dict[str, Any], messages:
         ({"messages": [
             {"role": "assistant", "tool_calls": [{"id": "c", "function": {"name": "f", "arguments": "{"}}]}]},
          "no JSON object"),
+        ({"messages": [{"role": "assistant", "tool_calls": [
+            {"id": "c", "function": {"name": "f", "arguments": '{"wei":1234567890123456789012}'}}]}]},
+         "a number of more than 64 bits"),
         ({"messages": [{"role": "tool", "tool_call_id": "c", "content": [{"type": "image_url"}]}]}, "image_url"),
     ],
 )  # fmt: skip
@@ -301,6 +304,25 @@ def test_to_anthropic__what_has_no_place_is_named(fields: dict[str, Any], named:
     reason = refused(CHAT, fields)
     assert named in reason
     assert reason.endswith("cannot be carried to the Anthropic wire")
+
+
+@pytest.mark.parametrize("path", [CHAT, MESSAGES])
+def test_request__its_numbers_cross_to_the_last_digit_or_not_at_all(path: str) -> None:
+    for number, crosses in (
+        (b"18446744073709551615", True),
+        (b'"1234567890123456789012"', True),
+        (b"100000000000000000000", True),  # 1e20 is the same
+        (b"1234567890123456789012", False),
+    ):
+        raw = b'{"model":"m","max_tokens":9,"messages":[{"role":"user","content":"Hi"}],"tools":[%s]}' % (
+            b'{"type":"function","function":{"name":"f","parameters":{"properties":{"n":{"const":%s}}}}}' % number
+            if path == CHAT
+            else b'{"name":"f","input_schema":{"type":"object","properties":{"n":{"const":%s}}}}' % number
+        )
+        catalogue = catalogue_of(OTHER[path])
+        out = outgoing(call_of(raw, path, catalogue), target_of(catalogue), KEY)
+        assert isinstance(out, Outgoing) is crosses
+        assert crosses or "a number of more than 64 bits" in repr(out)
 
 
 @pytest.mark.parametrize(

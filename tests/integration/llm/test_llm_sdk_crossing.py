@@ -301,3 +301,11 @@ async def test_stream__one_that_breaks_off_is_gone_on_with_across_the_wires(rig:
     async with rig.openai.responses.stream(model="cut-gpt", input=PROMPT) as told:
         with contextlib.suppress(openai.APIError):  # or a clear error: never half an answer that looks whole
             assert (await told.get_final_response()).output_text == TEXT
+
+
+async def test_openai_to_claude__an_answers_numbers_cross_to_the_last_digit_or_not_at_all(rig: SdkRig) -> None:
+    call = '{"type":"tool_use","id":"t","name":"pay","input":{"wei":1234567890123456789012}}'
+    head = '"id":"m","type":"message","role":"assistant","model":"m","stop_reason":"tool_use"'
+    rig.claude.fail(Fault("status", status=200, body=f'{{{head},"content":[{call}]}}'))
+    with pytest.raises(openai.APIStatusError, match="more than 64 bits"):
+        await rig.openai.chat.completions.create(model="to-claude", messages=said(PROMPT), tools=OPENAI_TOOLS)

@@ -14,6 +14,7 @@ from reanimate.gateway.llm.failover.shared import Shared
 from reanimate.gateway.llm.failures import Failure
 from reanimate.gateway.llm.transport.response import Response
 from reanimate.gateway.llm.wire.answers import Garbage
+from reanimate.gateway.llm.wire.carrying import CannotCarry, check_numbers
 from reanimate.gateway.llm.wire.outgoing import Outgoing
 from reanimate.gateway.llm.wire.scanners import scanner_for
 
@@ -108,7 +109,10 @@ async def ask(shared: Shared, call: Call, one: Trial, out: Outgoing) -> Opened:
         opened.body, opened.answer = whole.body, whole.answer
         if endpoint is not call.prompt.endpoint and shared.translate is not None:
             try:
+                check_numbers(whole.body, whole.answer.fields)
                 opened.body = shared.translate(call, target, whole.answer)
             except Garbage as found:
                 raise AttemptFailed(garbage(found.detail)) from None
+            except CannotCarry as found:
+                raise AttemptFailed(garbage(f"an answer with what cannot be carried over: {found.what}")) from None
     return opened

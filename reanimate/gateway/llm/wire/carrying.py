@@ -1,12 +1,20 @@
 """What both directions of the translation share: refusing by name, and reading what is given."""
 
+import json
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-__all__ = ["CannotCarry", "blocks_of", "data_url", "is_closed", "is_strict", "no_others", "parse_data_url", "unset"]
+__all__ = [
+    "CannotCarry", "blocks_of", "check_numbers", "data_url", "is_closed", "is_strict", "no_others", "parse_data_url",
+    "unset",
+]  # fmt: skip
 
 _DATA_URL = re.compile(r"data:([\w.+-]+/[\w.+-]+);base64,", re.ASCII)
+
+
+_MANY_DIGITS = re.compile(r"\d{20}", re.ASCII)
+_MANY_DIGITS_IN_BYTES = re.compile(rb"\d{20}")
 
 
 class CannotCarry(Exception):
@@ -39,6 +47,17 @@ def no_others(fields: Mapping[str, Any], known: frozenset[str], where: str = "")
     for name in fields.keys() - known:
         if fields[name] is not None:
             raise CannotCarry(f"{where}{name}")
+
+
+def check_numbers(raw: str | bytes, read: Any) -> None:
+    """Refuse JSON whose numbers were not `read` to the last digit: those of more than 64 bits become others.
+
+    Raises:
+        CannotCarry: there is one.
+    """
+    many = _MANY_DIGITS.search(raw) if isinstance(raw, str) else _MANY_DIGITS_IN_BYTES.search(raw)
+    if many is not None and json.loads(raw) != read:
+        raise CannotCarry("a number of more than 64 bits")
 
 
 def blocks_of(content: Any) -> Iterator[dict[str, Any]]:

@@ -9,7 +9,7 @@ from reanimate.gateway.llm.call import Call
 from reanimate.gateway.llm.catalogue import Key, Provider, Target
 from reanimate.gateway.llm.endpoints import Endpoint, Shape, endpoint_at
 from reanimate.gateway.llm.prompt import Prompt
-from reanimate.gateway.llm.wire.carrying import CannotCarry
+from reanimate.gateway.llm.wire.carrying import CannotCarry, check_numbers
 from reanimate.gateway.llm.wire.from_responses import chat_from_responses
 from reanimate.gateway.llm.wire.splice import model_span, splice
 from reanimate.gateway.llm.wire.to_anthropic import to_anthropic
@@ -69,6 +69,7 @@ def _crossing(call: Call, target: Target, key: Key | None, endpoint: Endpoint | 
         return Refusal(f"{_CALLED[prompt.endpoint.shape]} cannot be carried to {where}")
     left_out: list[str] = []
     try:
+        check_numbers(prompt.raw, prompt.fields)
         if wire == prompt.endpoint.wire:
             body = _as_chat(chat_from_responses(prompt.fields, left_out), target)
         elif endpoint.shape is Shape.CHAT:

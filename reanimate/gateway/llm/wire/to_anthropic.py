@@ -7,7 +7,15 @@ from typing import Any
 import orjson
 
 from reanimate.gateway.llm.catalogue import Target
-from reanimate.gateway.llm.wire.carrying import CannotCarry, blocks_of, is_closed, no_others, parse_data_url, unset
+from reanimate.gateway.llm.wire.carrying import (
+    CannotCarry,
+    blocks_of,
+    check_numbers,
+    is_closed,
+    no_others,
+    parse_data_url,
+    unset,
+)
 
 __all__ = ["to_anthropic"]
 
@@ -236,6 +244,7 @@ def _input(arguments: Any) -> dict[str, Any]:
         given = None
     if not isinstance(given, dict):
         raise CannotCarry("arguments of a tool call that are no JSON object")
+    check_numbers(arguments or "", given)
     return given
 
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import orjson
 
-from reanimate.gateway.llm.wire.carrying import CannotCarry
+from reanimate.gateway.llm.wire.carrying import CannotCarry, check_numbers
 
 __all__ = [
     "FINISH_TO_STOP", "STOP_TO_FINISH", "chat_usage", "completion_from_message", "message_from_completion",
@@ -98,6 +98,7 @@ def _tool_use(call: dict[str, Any]) -> dict[str, Any]:
         arguments = None
     if not isinstance(arguments, dict):
         raise CannotCarry("arguments of a tool call that are no JSON object")
+    check_numbers(function["arguments"] or "", arguments)
     return {"type": "tool_use", "id": call["id"], "name": function["name"], "input": arguments}
 
 
