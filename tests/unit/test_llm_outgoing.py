@@ -191,3 +191,19 @@ def test_path__keeps_the_query() -> None:
     out = sent({"model": "large"}, "anthropic", query="beta=true")
     assert out.path == b"/v1/messages?beta=true"
     assert sent({"model": "large", "input": "a"}, path="/v1/embeddings").path == b"/embeddings"
+
+
+@pytest.mark.parametrize(
+    ("query", "passed"),
+    [
+        ("key=sk-own", ""),
+        ("beta=true&api_key=sk-own&v=1", "?beta=true&v=1"),
+        ("v=1&X-Api-Key=sk-own", "?v=1"),
+        ("access_token=sk-own&api-version=2", "?api-version=2"),
+        ("monkey=1&keys=2", "?monkey=1&keys=2"),
+    ],
+)
+def test_path__without_a_key_of_the_callers(query: str, passed: str) -> None:
+    assert sent({"model": "large"}, query=query).path.decode() == f"/chat/completions{passed}"
+    out = sent({"model": "large"}, key=None, query=query, provider={"pass_key": True, "keys": []})
+    assert out.path.decode() == f"/chat/completions?{query}"

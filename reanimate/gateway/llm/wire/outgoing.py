@@ -1,5 +1,6 @@
 """What is sent to a provider for a call."""
 
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,6 +29,8 @@ _PASSED = frozenset(
 _PASSED_ACROSS = frozenset((b"traceparent", b"tracestate", b"user-agent", b"x-client-request-id"))
 _ACCOUNT = frozenset((b"authorization", b"x-api-key", b"api-key", b"openai-organization", b"openai-project"))
 """Those that belong to the account it asks with: passed only along with its key."""
+_KEYS_IN_QUERY = re.compile(r"(?<=[?&])(?:x[-_])?(?:api[-_]?|access[-_]?)?(?:key|token)=[^&]*(?:&|$)", re.IGNORECASE)
+"""Some clients send their key there."""
 _USAGE_WANTED = orjson.dumps({"include_usage": True})
 
 
@@ -58,6 +61,8 @@ def outgoing(call: Call, target: Target, key: Key | None) -> Outgoing | Refusal:
     if (asked := endpoint_at(endpoint, provider)) is not endpoint:
         return _crossing(call, target, key, asked)
     query = call.request.target[len(call.request.path) :]
+    if query and not provider.pass_key:
+        query = _KEYS_IN_QUERY.sub("", query).rstrip("?&")
     path = endpoint.path + query.encode("ascii") if query else endpoint.path
     return Outgoing(path, _headers(call, target, key), _body(prompt, target))
 
