@@ -9,6 +9,8 @@ __all__ = ["marks"]
 Headers = list[tuple[bytes, bytes]]
 
 _PASSED = frozenset((b"content-type", b"request-id", b"x-request-id", b"retry-after"))
+_WITHHELD = frozenset((b"openai-organization", b"openai-project", b"anthropic-organization-id"))
+"""Whose account it is is not the callers' business."""
 _PASSED_PREFIXES = (b"openai-", b"anthropic-", b"x-ratelimit-")
 
 
@@ -17,7 +19,11 @@ def marks(call: Call, target: str | None = None, provider: Sequence[tuple[bytes,
 
     `target` is who answers, where that is no attempt's target (a cache, the static answer).
     """
-    head = [(name, value) for name, value in provider if name in _PASSED or name.startswith(_PASSED_PREFIXES)]
+    head = [
+        (name, value)
+        for name, value in provider
+        if name in _PASSED or (name.startswith(_PASSED_PREFIXES) and name not in _WITHHELD)
+    ]
     head.append((b"x-reanimate-call", call.id.encode()))
     if target is None and (answered_by := call.answered_by) is not None:
         target = answered_by.name
