@@ -32,9 +32,10 @@ def pids(gateway: LlmGateway) -> list[int]:
 
 def _open_files(pid: int) -> set[str]:
     found = set()
-    for file in Path(f"/proc/{pid}/fd").iterdir():
-        with suppress(OSError):  # closed meanwhile
-            found.add(str(file.readlink()))
+    with suppress(OSError):  # it has ended meanwhile
+        for file in Path(f"/proc/{pid}/fd").iterdir():
+            with suppress(OSError):  # closed meanwhile
+                found.add(str(file.readlink()))
     return found
 
 
