@@ -31,7 +31,11 @@ class Peer:
         Raises:
             IncompleteReadError: the client closed.
         """
-        head = await self._reader.readuntil(b"\r\n\r\n")
+        try:
+            head = await self._reader.readuntil(b"\r\n\r\n")
+        except (asyncio.IncompleteReadError, ConnectionError):
+            self.closed_at = asyncio.get_running_loop().time()
+            raise
         length = 0
         for line in head.lower().split(b"\r\n"):
             if line.startswith(b"content-length:"):
