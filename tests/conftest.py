@@ -1,14 +1,12 @@
 """Shared fixtures: real servers, each started once and quick."""
 
-import contextlib
 import os
-import random
 import secrets
 import shutil
-import socket
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
+import free_ports as ports
 import psycopg
 import pytest
 
@@ -24,19 +22,10 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 _TEMPLATE = "migrated"
 
 
-def _free_port() -> int:
-    """Return a port on which nobody listens, from below those that the system gives to connections going out."""
-    while True:
-        port = random.randrange(10_240, 32_000)
-        with socket.socket() as listener, contextlib.suppress(OSError):
-            listener.bind(("127.0.0.1", port))
-            return port
-
-
 @pytest.fixture(scope="session")
 def free_port() -> Callable[[], int]:
     """A function that returns a port on which nobody listens now."""
-    return _free_port
+    return ports.free_port
 
 
 @pytest.fixture(scope="session")
@@ -60,7 +49,7 @@ def need_program() -> Callable[..., str]:
 
 def _server(directory: Path) -> EmbeddedPostgres:
     return EmbeddedPostgres(
-        directory / "pg", _free_port(), secrets.token_urlsafe(12), sync=False, settings={"fsync": "off"}
+        directory / "pg", ports.free_port(), secrets.token_urlsafe(12), sync=False, settings={"fsync": "off"}
     )
 
 

@@ -1,11 +1,8 @@
 """A gateway as a real process, the control plane and the watch that it speaks with, and switches to send it."""
 
 import asyncio
-import contextlib
 import os
-import random
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -19,6 +16,7 @@ from typing import Any
 
 import aiohttp
 from aiohttp import web
+from free_ports import free_port
 from vector_target import VectorTarget
 
 from reanimate.addresses import Addresses
@@ -28,15 +26,6 @@ from reanimate.switches.document import LIFETIME, Claim, SwitchDocument, effecti
 
 LEDGER_START = datetime(2026, 1, 1, tzinfo=UTC)
 SIGNATURE = "x-reanimate-signature"
-
-
-def free_port() -> int:
-    """Return a port on which nobody listens, from below those that the system gives to connections going out."""
-    while True:
-        port = random.randrange(10_240, 32_000)
-        with socket.socket() as listener, contextlib.suppress(OSError):
-            listener.bind(("127.0.0.1", port))
-            return port
 
 
 @dataclass
