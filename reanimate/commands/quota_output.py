@@ -54,10 +54,6 @@ def _row(row: dict[str, Any], currency: str) -> list[str]:
     ]
 
 
-def _granted(row: dict[str, Any]) -> str:
-    return f" (+{_number(row['meter'], row['granted_on_top'])})" if row["granted_on_top"] else ""
-
-
 def _number(meter: str, amount: int) -> str:
     return said(meter, amount).split()[0]
 

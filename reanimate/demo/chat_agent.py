@@ -1,6 +1,5 @@
 """An agent that streams answers through the gateway, and looks at each as its user would: whole, in time, right?"""
 
-import asyncio
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -9,6 +8,7 @@ from dataclasses import dataclass
 import aiohttp
 import orjson
 
+from reanimate.demo.asking import asking_every
 from reanimate.demo.local_providers import ROUTE
 from reanimate.demo.provider import answer_text
 from reanimate.demo.tally import Tally
@@ -111,22 +111,8 @@ class ChatAgent:
     @asynccontextmanager
     async def asking(self) -> AsyncIterator[ChatCount]:
         """Ask for as long as the block lasts; on leaving, wait for the answers still underway."""
-        stop = asyncio.Event()
-        loop = asyncio.create_task(self._ask_until(stop))
-        try:
+        async with asking_every(_EVERY_S, self._ask, patience_s=_PATIENCE_S):
             yield self.count
-        finally:
-            stop.set()
-            await loop
-
-    async def _ask_until(self, stop: asyncio.Event) -> None:
-        timeout = aiohttp.ClientTimeout(total=_PATIENCE_S)
-        async with aiohttp.ClientSession(timeout=timeout) as session, asyncio.TaskGroup() as underway:
-            due = time.monotonic()
-            while not stop.is_set():
-                underway.create_task(self._ask(session))
-                due += _EVERY_S
-                await asyncio.sleep(max(0.0, due - time.monotonic()))
 
     async def _ask(self, session: aiohttp.ClientSession) -> None:
         number = self.count.asked

@@ -1,5 +1,6 @@
 """What an agent counts: how often (whole numbers) and how long at most (seconds)."""
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, fields, replace
 from typing import Self
 
@@ -7,7 +8,7 @@ __all__ = ["Tally"]
 
 
 @dataclass
-class Tally:
+class Tally(ABC):
     """The base of what agents count."""
 
     asked: int = 0
@@ -36,10 +37,10 @@ class Tally:
             if field.type is float:
                 setattr(self, field.name, max(getattr(self, field.name), getattr(before, field.name)))
 
+    @abstractmethod
     def failures(self) -> int:
         """Return how many of the questions went wrong in any way."""
-        raise NotImplementedError
 
+    @abstractmethod
     def told(self) -> str:
         """Return it all in one line."""
-        raise NotImplementedError

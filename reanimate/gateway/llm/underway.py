@@ -1,9 +1,8 @@
 """The calls that are underway, so that a kill finds those that it is about."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 from reanimate.gateway.llm.call import Call
-from reanimate.gateway.llm.failures import Rejected
 
 __all__ = ["Underway"]
 
@@ -25,10 +24,3 @@ class Underway:
 
     def __iter__(self) -> Iterator[Call]:
         return iter(tuple(self._calls))
-
-    def end(self, concerns: Callable[[Call], bool], why: Rejected) -> int:
-        """Stop every call that `concerns`; return how many they are."""
-        found = [call for call in self._calls if concerns(call)]
-        for call in found:
-            call.end(why)
-        return len(found)
