@@ -119,6 +119,10 @@ class Call:
             if self.task is not None:
                 self.task.cancel()
 
+    def was_answered(self) -> None:
+        """Take note that the caller gets the whole answer: a marked one, if anything degraded it."""
+        self.ending = Ending.DEGRADED if self.degraded else Ending.ANSWERED
+
     @property
     def answered_by(self) -> Target | None:
         """The target whose answer, or whose last part of an answer, the caller got."""

@@ -221,7 +221,7 @@ class Handler:
         opened.attempt.served = True
         if opened.answer is not None and opened.answer.usage is not None:
             call.usage += opened.answer.usage
-        call.ending = Ending.DEGRADED if call.degraded else Ending.ANSWERED
+        call.was_answered()
         head = marks(call, provider=opened.headers)
         head.append((b"content-length", b"%d" % len(opened.body)))
         await _tell(call.request, opened.status, head, opened.body)
@@ -229,7 +229,7 @@ class Handler:
 
     async def _serve(self, call: Call, hit: Hit) -> None:
         """Answer without asking anybody."""
-        call.ending = Ending.DEGRADED if call.degraded else Ending.ANSWERED
+        call.was_answered()
         await hit.send(call, marks(call, hit.target))
 
     async def _estimate(self, call: Call) -> None:

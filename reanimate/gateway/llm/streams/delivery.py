@@ -2,7 +2,7 @@
 
 import asyncio
 
-from reanimate.gateway.llm.call import Call, Ending, Usage
+from reanimate.gateway.llm.call import Call, Usage
 from reanimate.gateway.llm.endpoints import Shape
 from reanimate.gateway.llm.failover.failover import Failover
 from reanimate.gateway.llm.failover.opened import Opened
@@ -206,7 +206,7 @@ class _Stream:
     async def _finish(self, data: bytes) -> None:
         call = self._call
         self._end_leg(None)
-        call.ending = Ending.DEGRADED if call.degraded else Ending.ANSWERED
+        call.was_answered()
         self._hear(data)
         await call.request.send(data, more=False)
 
