@@ -67,10 +67,24 @@ async def together(*work: object) -> None:
 async def test_locks__backups_queue_and_wait_only_so_long(engine: AsyncEngine, tmp_path: Path) -> None:
     """Those who wait never take one another for a restore; one that is out of patience says so."""
     story = Story()
-    work = [story.work(f"b{number}", engine, tmp_path, Purpose.BACKUP, 0.8) for number in range(3)]
-    hasty = story.work("hasty", engine, tmp_path, Purpose.BACKUP, 1.0, within_s=0.3)
-    await together(*work, asyncio.sleep(0.3), hasty)
-    assert sorted(story.lines) == ["b0 done", "b1 done", "b2 done", "hasty waited in vain"]
+
+    async def first() -> None:
+        async with exclusively(engine, tmp_path, KB, Purpose.BACKUP):
+            story.begun.set()
+            await impatient
+
+    async def hasty() -> None:
+        await story.begun.wait()
+        await story.work("hasty", engine, tmp_path, Purpose.BACKUP, 0.0, within_s=0.3)
+
+    async def patient(name: str) -> None:
+        await story.begun.wait()
+        await story.work(name, engine, tmp_path, Purpose.BACKUP, 0.3)
+
+    impatient = asyncio.create_task(hasty())
+    await together(first(), patient("b1"), patient("b2"))
+    assert story.lines[0] == "hasty waited in vain"
+    assert sorted(story.lines[1:]) == ["b1 done", "b2 done"]
 
 
 @pytest.mark.parametrize("away", [False, True], ids=["on record", "record away"])

@@ -264,7 +264,7 @@ async def test_two_web_processes__lend_one_ledger(
         ):
             results = await asyncio.gather(*(spend((a, b)[n % 2], settings, n) for n in range(16)))
     paid = sum(tokens for tokens, _ in results)
-    assert 30_000 - 400 < paid <= 30_000
+    assert 30_000 - 2 * 400 < paid <= 30_000, "each may keep less than its last call needed"
     assert control.rows(name)[-1]["spent"] == paid
 
 
