@@ -81,6 +81,7 @@ async def test_forms__refuse_what_does_not_fit(launcher: Launcher, deployment: s
         await launcher.create_run(deployment, key=secrets.token_hex(4), parameters=form)
 
 
+@pytest.mark.timed
 async def test_launcher__says_what_is_wrong(services: Services, launcher: Launcher) -> None:
     """Nothing there, nobody there and nobody answering in time are three different errors."""
     with pytest.raises(NotFound, match="nothing/there"):

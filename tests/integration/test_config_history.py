@@ -582,6 +582,7 @@ async def test_restore__killed_at_any_line_leaves_the_old_or_the_new(etc: Path, 
 # -- cost --------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.timed
 async def test_keep__is_cheap_while_nothing_changes(catalog: Catalog, etc: Path) -> None:
     """Five hundred files are looked over in well under a second, and one object is read."""
     for number in range(500):

@@ -109,6 +109,7 @@ async def test_postgres_killed__nothing_lost(intake: Web, postgres_server: Embed
             assert (await timeline.verify(session, incident_id)).ok
 
 
+@pytest.mark.timed
 async def test_postgres_frozen__answered_all_the_same(intake: Web, postgres_server: EmbeddedPostgres) -> None:
     """A Postgres that hangs does not hold the sender: after a second the disk takes it, later ones at once."""
     await intake.post("cloudevents", event(fingerprint="ice-0"))
@@ -213,6 +214,7 @@ async def test_process__killed_between_store_and_fold(
         await engine.dispose()
 
 
+@pytest.mark.timed
 async def test_process__starts_and_ends_without_postgres(tmp_path: Path, free_port: Callable[[], int]) -> None:
     """Without a Postgres the process comes up, takes alerts to disk, and still ends at once on SIGTERM with code 0."""
     nobody = f"postgresql://reanimate@127.0.0.1:{free_port()}/reanimate"

@@ -87,6 +87,7 @@ async def test_locks__backups_queue_and_wait_only_so_long(engine: AsyncEngine, t
     assert sorted(story.lines[1:]) == ["b1 done", "b2 done"]
 
 
+@pytest.mark.timed
 @pytest.mark.parametrize("away", [False, True], ids=["on record", "record away"])
 async def test_locks__a_restore_makes_a_backup_give_way(
     engine: AsyncEngine, nowhere: AsyncEngine, tmp_path: Path, away: bool

@@ -113,6 +113,7 @@ async def test_take__gives_it_again_when_the_lease_has_ended(services: Services)
     assert again.attempts == 2
 
 
+@pytest.mark.timed
 async def test_serve__starts_at_once_when_an_order_is_written(services: Services) -> None:
     """The notice of the commit is what starts it; the sweep of each second is only the safety net."""
     seen: dict[str, float] = {}

@@ -165,6 +165,7 @@ async def test_stop__leaves_nothing(home: Path) -> None:
     assert _alive_with("TEST_TAG", tag) == set()
 
 
+@pytest.mark.timed
 async def test_stop__asked_twice_does_not_wait(home: Path) -> None:
     """A second request to stop ends the wait for parts that take their time."""
     supervisor = Supervisor([ProcessSpec("stubborn", STUBBORN)], home)

@@ -211,6 +211,7 @@ async def test_watch__flapping_is_one_alarm(rig: Rig) -> None:
     assert len(rig.of("vector:t0", "resolved")) == 1
 
 
+@pytest.mark.timed
 async def test_watch__ends_on_sigterm(rig: Rig) -> None:
     """SIGTERM ends it cleanly within five seconds, also while a target hangs."""
     rig.signal("t0", signal.SIGSTOP)

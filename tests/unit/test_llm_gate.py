@@ -74,6 +74,7 @@ def test_rate__none_at_all() -> None:
     assert Rate(0).wait_s(0.0) == float("inf")
 
 
+@pytest.mark.timed
 def test_admit__costs_next_to_nothing() -> None:
     """Without switches, and with a few of them, the gate costs less than 2 us a call."""
     call = a_call()
@@ -88,6 +89,7 @@ def test_admit__costs_next_to_nothing() -> None:
         assert min(took) < 2e-6
 
 
+@pytest.mark.timed
 async def test_obey__kill_ends_what_is_underway() -> None:
     """The flip ends every running call it is about, within 10 ms of 1,000 underway; the others go on."""
     underway = Underway()
@@ -175,6 +177,7 @@ async def test_enter__tenants_take_turns_by_weight() -> None:
     assert 9 <= counted["flood"] <= 11
 
 
+@pytest.mark.timed
 async def test_enter__waits_no_longer_than_allowed() -> None:
     """Who waits too long is told so with 429 and Retry-After, and takes no place."""
     made = gate(("llm_concurrency", "chat", 1), wait_s=0.05)

@@ -80,6 +80,7 @@ async def test_nothing_is_returned_before_the_first_token() -> None:
     answer.reader.abort()
 
 
+@pytest.mark.timed
 @pytest.mark.parametrize("missing", ["mark", "mark and usage", "mark, cut", "mark, then garbage", "mark, stall"])
 async def test_an_answer_that_only_lacks_its_end_mark_is_whole(missing: str) -> None:
     answer = Answer(awaits_usage=True)
@@ -130,6 +131,7 @@ async def test_a_cut_is_told_after_all_that_came() -> None:
     assert await answer.broken() == ("one two", "cut")
 
 
+@pytest.mark.timed
 async def test_silence_ends_at_the_idle_limit() -> None:
     answer = Answer(idle_s=0.1)
     answer.comes(TOKENS)
@@ -138,6 +140,7 @@ async def test_silence_ends_at_the_idle_limit() -> None:
     assert 0.09 < time.monotonic() - began < 0.2
 
 
+@pytest.mark.timed
 async def test_pings_keep_a_stream_alive_for_a_while_only() -> None:
     answer = Answer(idle_s=0.1)
     answer.comes(TOKENS)

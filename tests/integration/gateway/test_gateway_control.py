@@ -7,6 +7,7 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
 from gateway_process import Gateway, gateway_for
 from vector_target import VectorTarget, running
 
@@ -53,6 +54,7 @@ async def test_control__shows_what_is_obeyed_to_the_holder_of_the_key(gateway: G
     assert (await gateway.figures(since))["reads"]["asked"] == 1
 
 
+@pytest.mark.timed
 async def test_process__ends_within_seconds_and_finishes_what_is_underway(
     gateway: Gateway, primary: VectorTarget
 ) -> None:

@@ -33,6 +33,7 @@ async def test_read__passes_through_untouched(gateway: Gateway, primary: VectorT
     assert (headers["x-reanimate-target"], "x-reanimate-degraded" in headers) == ("primary", False)
 
 
+@pytest.mark.timed
 @pytest.mark.parametrize(
     ("fault", "reason"),
     [
@@ -75,6 +76,7 @@ async def test_read__a_target_that_refuses_is_out_and_comes_back(
     assert replica.asked_for("/points") == 2
 
 
+@pytest.mark.timed
 async def test_read__none_is_lost_when_the_primary_is_killed_under_load(tmp_path: Path, replica: VectorTarget) -> None:
     """SIGKILL in the middle of 20 concurrent clients: every read has an answer, and a quick one."""
     port = free_port()
@@ -105,6 +107,7 @@ async def test_read__none_is_lost_when_the_primary_is_killed_under_load(tmp_path
         process.stdout.close()
 
 
+@pytest.mark.timed
 async def test_read__a_hang_costs_the_first_ones_the_limit_and_the_others_nothing(
     gateway: Gateway, primary: VectorTarget
 ) -> None:
@@ -126,6 +129,7 @@ async def test_read__a_hang_costs_the_first_ones_the_limit_and_the_others_nothin
     assert body["result"]["served_by"] == "primary"
 
 
+@pytest.mark.timed
 async def test_read__a_slow_answer_is_late_but_not_lost(
     tmp_path: Path, primary: VectorTarget, replica: VectorTarget
 ) -> None:
@@ -140,6 +144,7 @@ async def test_read__a_slow_answer_is_late_but_not_lost(
         assert (await gateway.upsert())[0] == 200, "slow reads of one name take no server out"
 
 
+@pytest.mark.timed
 async def test_read__when_all_hang_the_client_is_told(gateway: Gateway, targets: tuple[VectorTarget, ...]) -> None:
     """An error within seconds, not silence; it names each target and what it did."""
     for target in targets:

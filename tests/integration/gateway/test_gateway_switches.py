@@ -102,6 +102,7 @@ async def test_switches__are_kept_over_a_restart_with_the_control_plane_away(gat
     assert "its signature is wrong" in gateway.log
 
 
+@pytest.mark.timed
 async def test_switches__are_polled_when_no_push_arrives(
     tmp_path: Path, primary: VectorTarget, replica: VectorTarget
 ) -> None:

@@ -53,6 +53,7 @@ async def test_write__a_lost_answer_is_told_as_unknown_and_nothing_is_sent_twice
     assert (await gateway.figures())["writes"]["failed"] == 1
 
 
+@pytest.mark.timed
 async def test_write__to_a_primary_that_hangs_ends_as_unknown(gateway: Gateway, primary: VectorTarget) -> None:
     """Slow writes are waited for; one to a server that answers no probe either is not."""
     primary.fault = "hang"

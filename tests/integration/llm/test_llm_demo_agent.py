@@ -20,6 +20,7 @@ async def _asked(provider: Provider, seconds: float = 0.35) -> ChatCount:
     return count
 
 
+@pytest.mark.timed
 async def test_agent__counts_whole_answers(provider: Provider) -> None:
     provider.behaviour = Behaviour(token_ms=2)
     count = await _asked(provider)

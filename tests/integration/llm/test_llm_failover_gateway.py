@@ -54,6 +54,7 @@ async def _stream(client: openai.AsyncOpenAI, text: str) -> str:
     return "".join(parts)
 
 
+@pytest.mark.timed
 async def test_gateway__every_fault_costs_one_callers_second_attempt_and_then_nobodys(
     gateway: LlmGateway, providers: tuple[Provider, Provider]
 ) -> None:

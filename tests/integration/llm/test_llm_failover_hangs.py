@@ -20,6 +20,7 @@ async def _timed(rig: Rig, stream: bool) -> float:
     return time.monotonic() - began
 
 
+@pytest.mark.timed
 @BOTH
 async def test_hang__the_slowest_call_of_the_first_second_takes_half_a_second(
     stream: bool, providers: tuple[Provider, Provider]
@@ -39,6 +40,7 @@ async def test_hang__the_slowest_call_of_the_first_second_takes_half_a_second(
         assert len(users_in(main)) <= 25, "once it is suspected nobody is sent there"
 
 
+@pytest.mark.timed
 @BOTH
 async def test_hang__who_loses_is_left_within_100_ms(stream: bool, providers: tuple[Provider, Provider]) -> None:
     """The provider sees its caller go, soon after the other one's answer; what it cost is counted."""
@@ -59,6 +61,7 @@ async def test_hang__who_loses_is_left_within_100_ms(stream: bool, providers: tu
         assert call.degraded == ["main/model: late"]
 
 
+@pytest.mark.timed
 @BOTH
 async def test_hang__a_silent_provider_is_not_asked_again_for_the_same_call(
     stream: bool, providers: tuple[Provider, Provider]
@@ -76,6 +79,7 @@ async def test_hang__a_silent_provider_is_not_asked_again_for_the_same_call(
         assert main.calls[0].ended == "client closed"
 
 
+@pytest.mark.timed
 async def test_hang__when_everybody_is_silent_the_caller_is_told_in_time(
     providers: tuple[Provider, Provider],
 ) -> None:
@@ -92,6 +96,7 @@ async def test_hang__when_everybody_is_silent_the_caller_is_told_in_time(
         assert (len(main.calls), len(backup.calls)) == (1, 1)
 
 
+@pytest.mark.timed
 async def test_hang__the_calls_deadline_holds_whatever_is_underway(providers: tuple[Provider, Provider]) -> None:
     """All attempts together."""
     main, backup = providers
@@ -105,6 +110,7 @@ async def test_hang__the_calls_deadline_holds_whatever_is_underway(providers: tu
         assert (raised.value.status, raised.value.kind) == (504, "deadline")
 
 
+@pytest.mark.timed
 @BOTH
 async def test_stall__before_the_first_token_is_a_hang(stream: bool, providers: tuple[Provider, Provider]) -> None:
     """A head is no answer."""
@@ -174,6 +180,7 @@ async def test_late__no_second_one_is_asked_where_the_route_does_not_want_it(
         assert len(backup.calls) == 0
 
 
+@pytest.mark.timed
 async def test_leaving__a_caller_who_goes_takes_all_requests_with_it(providers: tuple[Provider, Provider]) -> None:
     """Both providers see their caller go within 100 ms."""
     main, backup = providers

@@ -145,6 +145,7 @@ async def test_return__a_relapse_sends_everybody_back_at_once(providers: tuple[P
             assert len(users_in(main)) <= 4
 
 
+@pytest.mark.timed
 async def test_flapping__no_caller_notices(providers: tuple[Provider, Provider]) -> None:
     """Well for 150 ms, out for 150 ms, for two seconds; every answer is right, and most are the other one's."""
     main, backup = providers
@@ -224,6 +225,7 @@ async def test_probes__a_fault_of_streams_is_probed_with_a_stream(providers: tup
         assert await rig.back("main/model") < 2.0
 
 
+@pytest.mark.timed
 async def test_slow__a_provider_that_has_become_slow_is_left_for_the_other(
     providers: tuple[Provider, Provider],
 ) -> None:

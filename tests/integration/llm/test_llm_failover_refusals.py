@@ -91,6 +91,7 @@ async def test_key__after_the_last_one_it_is_the_next_provider(providers: tuple[
         assert len(main.calls) == 2
 
 
+@pytest.mark.timed
 async def test_pause__is_kept_where_there_is_nobody_else(provider: Provider) -> None:
     """The caller waits for the pause that was asked for, and the provider is not asked before; then it answers."""
     async with rig_for(provider) as rig:
@@ -105,6 +106,7 @@ async def test_pause__is_kept_where_there_is_nobody_else(provider: Provider) -> 
         assert starts[1] - starts[0] >= 0.99
 
 
+@pytest.mark.timed
 async def test_pause__with_somebody_else_nobody_waits(providers: tuple[Provider, Provider]) -> None:
     """The next provider at once; and who asked for the pause has it."""
     main, backup = providers
@@ -117,6 +119,7 @@ async def test_pause__with_somebody_else_nobody_waits(providers: tuple[Provider,
         assert (len(main.calls), len(backup.calls)) == (1, 10)
 
 
+@pytest.mark.timed
 async def test_pause__longer_than_the_call_has_time_is_told_at_once(provider: Provider) -> None:
     """429, with the pause that the provider asked for."""
     async with rig_for(provider) as rig:
@@ -130,6 +133,7 @@ async def test_pause__longer_than_the_call_has_time_is_told_at_once(provider: Pr
         assert len(provider.calls) == 1
 
 
+@pytest.mark.timed
 async def test_pause__of_a_503_that_repeats_it_is_not_waited_for_again(provider: Provider) -> None:
     """One pause; then the caller is told."""
     async with rig_for(provider) as rig:
@@ -156,6 +160,7 @@ async def test_all_failed__the_first_reason_and_everybodys(providers: tuple[Prov
         assert (len(main.calls), len(backup.calls)) == (2, 2), "a lone failure is tried once more, at each"
 
 
+@pytest.mark.timed
 async def test_all_failed__while_everybody_is_known_to_be_out_nobody_is_asked(
     providers: tuple[Provider, Provider],
 ) -> None:

@@ -197,6 +197,7 @@ async def _until_killed(gateway: LlmGateway, number: int, ends: list[float]) -> 
     raise AssertionError("the stream ended without the error")
 
 
+@pytest.mark.timed
 @pytest.mark.parametrize("processes", [1, 2])
 async def test_kill_is_enforced_within_10_ms(tmp_path: Path, provider: Provider, processes: int) -> None:
     """From the push of the switch to the error at the callers of all running streams, the push itself included.

@@ -155,6 +155,7 @@ async def test_cut__of_an_answer_in_one_piece_loses_half_of_its_body(provider: P
     assert len(seen.body) == len(whole) // 2
 
 
+@pytest.mark.timed
 async def test_stall__for_a_while_or_for_ever(provider: Provider) -> None:
     provider.fail(Fault("stall", after=3))
     for wire in PATHS:
@@ -178,6 +179,7 @@ async def test_hang_reset_and_close__before_anything_is_said(provider: Provider)
         assert provider.calls[-1].status == 0
 
 
+@pytest.mark.timed
 async def test_delays__before_the_head_after_the_head_and_between_tokens(provider: Provider) -> None:
     provider.fail(Fault("delay", ms=80), Fault("delay", ms=40))
     seen = await _ask(provider)
@@ -292,6 +294,7 @@ async def test_choice__times_skip_match_and_the_first_that_is_due(provider: Prov
     assert [(await _ask(provider, "messages", stream=False)).status for _ in range(3)] == [200, 502, 200]
 
 
+@pytest.mark.timed
 async def test_flapping__by_the_clock(provider: Provider) -> None:
     provider.fail(Fault("status", status=500, good_s=0.4, bad_s=0.4))
     began, seen = time.monotonic(), []

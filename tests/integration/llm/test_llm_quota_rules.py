@@ -62,6 +62,7 @@ async def test_refusal__says_which_quota_how_much_and_until_when(
         await pay(quota, call(settings, output=100), 100)  # the last ones
 
 
+@pytest.mark.timed
 async def test_refusal__costs_the_control_plane_one_request_a_second(
     control: ControlPlane, name: str, tmp_path: Path
 ) -> None:

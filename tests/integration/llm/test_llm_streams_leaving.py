@@ -48,6 +48,7 @@ async def _left(case: Case, where: str) -> float:
     return time.monotonic()
 
 
+@pytest.mark.timed
 @pytest.mark.parametrize(("first", "path"), [("main", "/v1/chat/completions"), ("main-a", "/v1/messages")])
 async def test_a_caller_that_leaves_takes_the_upstream_call_along(rig: StreamRig, first: str, path: str) -> None:
     case = rig.case(first, "backup" if first == "main" else "backup-a", prompt=" [[tokens=5000]]")
@@ -61,6 +62,7 @@ async def test_a_caller_that_leaves_takes_the_upstream_call_along(rig: StreamRig
     assert case.counts == (1, 0)
 
 
+@pytest.mark.timed
 async def test_a_caller_that_leaves_before_the_first_token_does_so_too(rig: StreamRig) -> None:
     case = rig.case()
     case.breaks("late_body", ms=5000)
@@ -72,6 +74,7 @@ async def test_a_caller_that_leaves_before_the_first_token_does_so_too(rig: Stre
     assert case.counts == (1, 0)
 
 
+@pytest.mark.timed
 async def test_a_caller_that_leaves_while_another_provider_is_asked_to_go_on_does_so_too(rig: StreamRig) -> None:
     case = rig.case()
     case.breaks("cut", how="fin", after=5)
@@ -103,6 +106,7 @@ async def test_nothing_of_a_provider_that_brings_no_token_reaches_the_caller(rig
         assert "reanimate continued" not in body
 
 
+@pytest.mark.timed
 async def test_the_time_of_a_call_ends_a_stream_with_an_error(tmp_path: Path) -> None:
     async with stream_rig_for(tmp_path, deadline_s=0.5) as rig:
         case, other = rig.case(prompt=" [[tokens=5000]]"), rig.case("main-a", "backup-a", prompt=" [[tokens=5000]]")

@@ -119,6 +119,7 @@ async def test_no_such_host() -> None:
     assert await trouble(Pool("http://nowhere.invalid/v1", connect_timeout_s=5)) == (TransportTrouble.REFUSED, b"")
 
 
+@pytest.mark.timed
 async def test_no_connection_in_time() -> None:
     # A listener whose queue is full lets nobody in, and says nothing.
     with socket.socket() as listener:

@@ -30,6 +30,7 @@ async def closed_within(server: RawServer, began: float) -> float:
     return closed_at - began
 
 
+@pytest.mark.timed
 async def test_cancelling_before_the_head_closes_the_connection() -> None:
     """The best of three: a machine may be held up by others once."""
     took = []
@@ -46,6 +47,7 @@ async def test_cancelling_before_the_head_closes_the_connection() -> None:
     assert min(took) < 0.1
 
 
+@pytest.mark.timed
 @pytest.mark.parametrize("whole", [False, True])
 async def test_cancelling_within_the_body_closes_the_connection(whole: bool) -> None:
     async with asking(talking) as (pool, server):
@@ -66,6 +68,7 @@ class TooSlow(Exception):
     pass
 
 
+@pytest.mark.timed
 async def test_a_timer_aborts_with_its_reason() -> None:
     async with asking(talking) as (pool, server):
         response = await post(pool)
@@ -103,6 +106,7 @@ async def test_a_timer_aborts_while_waiting_for_a_place() -> None:
         assert len(server.peers) == 1
 
 
+@pytest.mark.timed
 async def test_a_timer_aborts_while_connecting() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         # The kernel accepts, and nobody ever answers the handshake.

@@ -82,6 +82,7 @@ async def test_a_kept_connection_that_was_closed_meanwhile_is_not_used() -> None
         assert len(server.peers) == 2
 
 
+@pytest.mark.timed
 async def test_what_is_idle_for_three_seconds_is_closed() -> None:
     async def script(peer: Peer) -> None:
         await peer.request()
