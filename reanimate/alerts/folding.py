@@ -3,9 +3,11 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import cached_property
 
 from reanimate.alerts.components import UNKNOWN
 from reanimate.alerts.model import AlertStatus, IncomingAlert
+from reanimate.alerts.troubles import Trouble, trouble_of
 from reanimate.incidents.lifecycle import State
 
 __all__ = [
@@ -45,6 +47,10 @@ class Candidate:
     def group(self) -> str | None:
         return self.alert.labels.get(GROUP_LABEL) or None
 
+    @cached_property
+    def trouble(self) -> Trouble | None:
+        return trouble_of(self.component, self.alert.labels, self.alert.annotations)
+
 
 @dataclass(frozen=True)
 class OpenIncident:
@@ -58,6 +64,8 @@ class OpenIncident:
     last_alert_at: datetime
     groups: frozenset[str] = frozenset()
     sender_groups: frozenset[str] = frozenset()
+    troubles: frozenset[Trouble] = frozenset()
+    """Those that its alerts and its faults say."""
 
 
 @dataclass(frozen=True)
@@ -150,9 +158,11 @@ def relation(candidate: Candidate, incident: OpenIncident, window: timedelta) ->
     """Say why an alert belongs to an incident of its agent, or None.
 
     A component that is being worked on takes its further alerts whatever the window: two recoveries of one thing at
-    the same time would work against each other.
+    the same time would work against each other. A trouble that is mended by itself joins its like only.
     """
     if candidate.agent != incident.agent:
+        return None
+    if candidate.trouble is not None and not candidate.trouble.fits(incident.troubles):
         return None
     same = candidate.component != UNKNOWN and candidate.component in incident.components
     if same and incident.state in _WORKED_ON:

@@ -24,7 +24,7 @@ from reanimate.alerts.folding import (
     identity,
 )
 from reanimate.alerts.model import AlertStatus
-from reanimate.alerts.situation import SENDER_GROUP_LABEL, known_alerts, last_incidents, open_incidents
+from reanimate.alerts.situation import SENDER_GROUP_LABEL, TROUBLE_LABEL, known_alerts, last_incidents, open_incidents
 from reanimate.db.tables import Alert, Incident, TimelineEntry
 from reanimate.incidents import record, timeline
 from reanimate.incidents.lifecycle import State
@@ -125,6 +125,7 @@ class Ledger:
             components=incident.components | {candidate.component},
             groups=incident.groups | ({candidate.group} if candidate.group else set()),
             sender_groups=incident.sender_groups | ({sender_group} if sender_group else set()),
+            troubles=incident.troubles | ({candidate.trouble} if candidate.trouble else set()),
             last_alert_at=max(incident.last_alert_at, candidate.received_at),
         )
 
@@ -246,10 +247,12 @@ def _shown(candidate: Candidate) -> dict[str, Any]:
 
 
 def _stored_labels(candidate: Candidate) -> dict[str, str]:
-    """The sender's labels, with the component as we understood it and the sender's grouping."""
+    """The sender's labels, with the component and the trouble as we understood them and the sender's grouping."""
     labels = dict(candidate.alert.labels)
     if candidate.component != UNKNOWN:
         labels["component"] = candidate.component
+    if candidate.trouble is not None:
+        labels[TROUBLE_LABEL] = str(candidate.trouble)
     if candidate.alert.sender_group is not None:
         labels[SENDER_GROUP_LABEL] = candidate.alert.sender_group
     return labels

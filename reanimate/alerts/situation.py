@@ -10,23 +10,26 @@ from sqlalchemy.sql.selectable import TableValuedAlias
 
 from reanimate.alerts.folding import GROUP_LABEL, Candidate, KnownAlert, OpenIncident
 from reanimate.alerts.model import AlertStatus
-from reanimate.db.tables import Alert, Incident
+from reanimate.alerts.troubles import Trouble, trouble_of
+from reanimate.db.tables import Alert, Incident, IncidentFault
 from reanimate.incidents.lifecycle import OPEN_STATES, State
 
-__all__ = ["SENDER_GROUP_LABEL", "known_alerts", "last_incidents", "open_incidents"]
+__all__ = ["SENDER_GROUP_LABEL", "TROUBLE_LABEL", "known_alerts", "last_incidents", "open_incidents"]
 
 SENDER_GROUP_LABEL = "sender_group"
 """Where the sender's own grouping is kept among an alert's labels."""
+TROUBLE_LABEL = "reanimate_trouble"
+"""Where what an alert says is wrong is kept there."""
 
 
 async def open_incidents(session: AsyncSession) -> dict[str, OpenIncident]:
-    """Return every incident that has not ended, by its id, with the components and groups of its alerts."""
+    """Return every incident that has not ended, by its id, with the components, groups and troubles of its alerts."""
     gathered = (
         select(
             Alert.incident_id,
             *(
                 func.array_agg(Alert.labels[label].astext.distinct()).label(label)
-                for label in ("component", GROUP_LABEL, SENDER_GROUP_LABEL)
+                for label in ("component", GROUP_LABEL, SENDER_GROUP_LABEL, TROUBLE_LABEL)
             ),
         )
         .join(Incident, Incident.id == Alert.incident_id)
@@ -34,9 +37,18 @@ async def open_incidents(session: AsyncSession) -> dict[str, OpenIncident]:
         .group_by(Alert.incident_id)
         .subquery()
     )
+    found = (
+        select(IncidentFault.incident_id, func.array_agg(IncidentFault.fault).label("faults"))
+        .join(Incident, Incident.id == IncidentFault.incident_id)
+        .where(Incident.state.in_(sorted(OPEN_STATES)))
+        .group_by(IncidentFault.incident_id)
+        .subquery()
+    )
+    said = [gathered.c[label] for label in ("component", GROUP_LABEL, SENDER_GROUP_LABEL, TROUBLE_LABEL)]
     rows = await session.execute(
-        select(Incident, gathered.c.component, gathered.c[GROUP_LABEL], gathered.c[SENDER_GROUP_LABEL])
+        select(Incident, *said, found.c.faults)
         .outerjoin(gathered, gathered.c.incident_id == Incident.id)
+        .outerjoin(found, found.c.incident_id == Incident.id)
         .where(Incident.state.in_(sorted(OPEN_STATES)))
     )
     return {
@@ -48,9 +60,20 @@ async def open_incidents(session: AsyncSession) -> dict[str, OpenIncident]:
             last_alert_at=incident.last_alert_at or incident.opened_at,
             groups=_set(groups),
             sender_groups=_set(sender_groups),
+            troubles=_troubles(incident, troubles, faults),
         )
-        for incident, components, groups, sender_groups in rows
+        for incident, components, groups, sender_groups, troubles, faults in rows
     }
+
+
+def _troubles(
+    incident: Incident, said: Sequence[str | None] | None, faults: Sequence[str] | None
+) -> frozenset[Trouble]:
+    """Return what its alerts said, and the faults that are recorded, also of an incident that no alert opened."""
+    scope = {label: str(value) for label, value in incident.scope.items()}
+    recorded = [trouble_of(incident.component, {**scope, "fault": fault}, {}) for fault in faults or ()]
+    found = [*map(Trouble.parse, _set(said)), *recorded]
+    return frozenset(trouble for trouble in found if trouble is not None)
 
 
 def _set(values: Sequence[str | None] | None) -> frozenset[str]:

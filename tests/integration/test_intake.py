@@ -19,7 +19,9 @@ from reanimate.clock import utcnow
 from reanimate.db.embedded import EmbeddedPostgres, create_database
 from reanimate.db.tables import Alert, Delivery, Gateway, Incident, Outbox, TimelineEntry
 from reanimate.incidents import record, timeline
+from reanimate.incidents.faults import Fault
 from reanimate.incidents.lifecycle import State
+from reanimate.incidents.triage import Finding
 
 
 @pytest.fixture
@@ -50,6 +52,10 @@ async def story(intake: Web, incident_id: str) -> list[TimelineEntry]:
     async with intake.services.sessions() as session:
         assert (await timeline.verify(session, incident_id)).ok
         return list(await timeline.entries(session, incident_id))
+
+
+def llm_labels(fault: str, **more: str) -> dict[str, str]:
+    return {"component": "llm:main", "fault": fault, **more}
 
 
 async def end(intake: Web, incident_id: str) -> None:
@@ -406,6 +412,43 @@ async def test_fold__agents_stay_apart(intake: Web) -> None:
         await intake.post("cloudevents", event(fingerprint=agent, data={"labels": labels}))
     await intake.fold()
     assert {incident.agent for incident in await rows(intake, Incident)} == {"support", "sales"}
+
+
+async def test_fold__attack_in_an_outage_is_its_own(intake: Web) -> None:
+    """What is mended by itself opens its own incident beside an outage, before and after that was looked into."""
+    await intake.post("cloudevents", event(component="llm:main", data={"labels": llm_labels("llm_api_unavailable")}))
+    await intake.fold()
+    for number, fault in enumerate(("malicious_prompt_attack", "output_quality_drop", "token_quota_exhausted")):
+        for tool in ("shell", "shell"):
+            labels = llm_labels(fault, tool=tool, reanimate_trouble="what the sender means by it")
+            await intake.post("cloudevents", event(number, fingerprint=f"{fault}-{number}", data={"labels": labels}))
+        await intake.fold()
+    again = event(9, fingerprint="route", data={"labels": llm_labels("llm_api_unavailable", route="chat")})
+    await intake.post("cloudevents", again)
+    await intake.fold()
+    incidents = await rows(intake, Incident)
+    assert len(incidents) == 4, [incident.title for incident in incidents]
+    assert intake.reflexes == [incident.id for incident in incidents]
+    by_fault = {alert.labels["fault"]: alert.incident_id for alert in await rows(intake, Alert)}
+    assert len(set(by_fault.values())) == 4
+    assert (await rows(intake, Alert))[-1].incident_id == incidents[0].id
+
+
+async def test_fold__outage_beside_an_attack_told_by_hand(intake: Web) -> None:
+    """An incident that no alert opened keeps to its fault all the same."""
+    now = utcnow()
+    async with intake.services.sessions.begin() as session:
+        told = await record.open_incident(
+            session, title="t", component="llm:main", agent="agent", fault_at=now, now=now, actor="test", scope={},
+            findings=[Finding(Fault.OUTPUT_QUALITY_DROP, "llm:main", 1.0)],
+        )  # fmt: skip
+    for number, fault in enumerate(("llm_api_unavailable", "output_quality_drop")):
+        labels = llm_labels(fault) | {"agent": "agent"}
+        await intake.post("cloudevents", event(number, fingerprint=fault, data={"labels": labels}))
+        await intake.fold()
+    out, quality = await rows(intake, Alert)
+    assert out.incident_id not in (None, told.id)
+    assert quality.incident_id == told.id
 
 
 async def test_switches__signed_for_a_gateway(intake: Web) -> None:

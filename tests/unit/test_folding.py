@@ -22,6 +22,8 @@ from reanimate.alerts.folding import (
     identity,
 )
 from reanimate.alerts.model import AlertStatus, IncomingAlert
+from reanimate.alerts.troubles import Trouble
+from reanimate.incidents.faults import Fault
 from reanimate.incidents.lifecycle import State
 
 NOW = datetime(2026, 11, 22, 6, 0, tzinfo=UTC)
@@ -139,6 +141,73 @@ def test_fold__related(alert: Candidate, there: OpenIncident, joins: bool) -> No
     """
     decision = fold(alert, [there], Seen(), WINDOW)
     assert isinstance(decision, Joined if joins else Opened)
+
+
+def llm(component: str, fault: str, **labels: str) -> Candidate:
+    return candidate(component, fingerprint="new", labels={"fault": fault, **labels})
+
+
+ATTACK, QUOTA, QUALITY, OUT = (
+    "malicious_prompt_attack",
+    "token_quota_exhausted",
+    "output_quality_drop",
+    "llm_api_unavailable",
+)
+
+
+@pytest.mark.parametrize(
+    ("alert", "there", "joins"),
+    [
+        (llm("llm:main", OUT), llm("llm:main", OUT), True),
+        (llm("llm:main", ATTACK, tool="shell"), llm("llm:main", OUT), False),
+        (llm("llm:main", QUOTA), llm("llm:main", OUT), False),
+        (llm("llm:main", QUALITY), llm("llm:main", OUT), False),
+        (llm("llm:main", OUT), llm("llm:main", QUALITY), False),
+        (llm("llm:main", OUT), llm("llm:main", "cpu_overload"), True),
+        (llm("tenant:a", ATTACK, tenant="a"), llm("tenant:a", ATTACK, tenant="a"), True),
+        (llm("tenant:b", ATTACK, tenant="b"), llm("tenant:a", ATTACK, tenant="a"), False),
+        (llm("llm:main", ATTACK, tool="shell"), llm("llm:main", ATTACK, tool="mail"), False),
+        (llm("llm:main/a", QUALITY), llm("llm:main/b", QUALITY), False),
+        (llm("llm:m", QUOTA, quota="q", tenant="*"), llm("llm:m", QUOTA, quota="q", tenant="*"), True),
+        (llm("llm:m", QUOTA, quota="q", tenant="a"), llm("llm:m", QUOTA, quota="q", tenant="b"), False),
+        (llm("llm:*", QUOTA, rule="quota low"), llm("llm:m", QUOTA, quota="q", tenant="*"), True),
+        (llm("llm:m", QUOTA, quota="q", tenant="*"), llm("llm:*", QUOTA, rule="quota low"), False),
+        (candidate("llm:main", labels={"alertname": "JailbreakSeen"}), llm("llm:main", OUT), False),
+        (candidate("llm:main", labels={"alertname": "Strange"}), llm("llm:main", QUALITY), True),
+        (candidate("vector:primary", labels={"fault": QUOTA}), candidate(labels={"fault": "out_of_memory"}), True),
+    ],
+)
+def test_fold__what_is_mended_by_itself_stays_apart(alert: Candidate, there: Candidate, joins: bool) -> None:
+    """A quota, worse answers or an attack join an incident of their like and subject only, whatever goes on beside it.
+
+    The incident is underway, about the same dependency and in the window: all else speaks for joining.
+    """
+    assert there.trouble is not None
+    opened = incident(there.component, troubles=frozenset({there.trouble}))
+    decision = fold(alert, [opened], Seen(), WINDOW)
+    assert isinstance(decision, Joined if joins else Opened)
+
+
+@pytest.mark.parametrize("group", ["incident_group", "sender"])
+def test_fold__no_grouping_keeps_an_attack_from_its_incident(group: str) -> None:
+    """An attack is contained even when a person or a sender counts it to an outage."""
+    grouped: dict[str, Any] = {"sender_group": "g"} if group == "sender" else {}
+    alert = candidate("unknown", fingerprint="new", labels={"fault": ATTACK, "incident_group": "g"}, **grouped)
+    out = incident(
+        "llm:a",
+        groups=frozenset({"g"}),
+        sender_groups=frozenset({"g"}),
+        troubles=frozenset({Trouble(Fault.LLM_API_UNAVAILABLE)}),
+    )
+    assert fold(alert, [out], Seen(), WINDOW) == Opened()
+
+
+def test_trouble__written_and_read() -> None:
+    """What is kept of an alert's trouble reads back as the same."""
+    for one in (llm("llm:a", OUT), llm("tenant:a|b", ATTACK, tenant="a|b"), llm("llm:*", QUOTA, rule="r")):
+        assert one.trouble is not None
+        assert Trouble.parse(str(one.trouble)) == one.trouble
+    assert Trouble.parse("what a sender wrote") is None
 
 
 def test_fold__nearest_of_several() -> None:

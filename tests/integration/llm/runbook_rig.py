@@ -10,20 +10,24 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 from llm_gateway import LlmGateway, llm_gateway_for, provider_toml, route_toml, write_settings
 from qdrant_servers import KEY
 from sqlalchemy import select
 
 from reanimate.addresses import Addresses
+from reanimate.alerts.folder import Folder
+from reanimate.alerts.senders import cloudevents
 from reanimate.bootstrap import Services, open_services
 from reanimate.clock import utcnow
 from reanimate.config import load_settings
-from reanimate.db.tables import Incident, Outbox, StepRecord
+from reanimate.db.tables import Alert, Delivery, Incident, Outbox, StepRecord
 from reanimate.demo.provider import Provider, answer_text
 from reanimate.incidents import record
 from reanimate.incidents.faults import Fault
 from reanimate.incidents.triage import Finding
+from reanimate.response.reflex import place_reflex
 from reanimate.switches.holds import open_holds
 
 STATIC = "Please come back later."
@@ -56,6 +60,38 @@ class Scene:
                 findings=[Finding(fault, component, 1.0)],
             )
             return incident.id
+
+    async def alert(self, fault: Fault, component: str = "llm:main", **labels: str) -> str:
+        """Have an alert stored and folded, wait for the reflex if it opened an incident, and return its incident."""
+        now, fingerprint = utcnow(), f"test:{fault}:{labels}"
+        reflexes: list[asyncio.Task[Any]] = []
+
+        async def opened(incident_id: str) -> None:
+            reflexes.append(asyncio.create_task(place_reflex(self.services, incident_id)))
+
+        event = {
+            "specversion": "1.0", "id": f"{fingerprint}:{now}", "source": "reanimate/test", "time": now.isoformat(),
+            "type": "reanimate.alert.firing", "subject": component,
+            "data": {
+                "fingerprint": fingerprint, "starts_at": now.isoformat(),
+                "labels": {"fault": fault, "component": component, **labels},
+            },
+        }  # fmt: skip
+        body, kind = orjson.dumps(event), "application/cloudevents+json"
+        async with self.services.sessions.begin() as session:
+            session.add(
+                Delivery(
+                    source=cloudevents.SOURCE, delivery_key=f"{fingerprint}:{now}", received_at=now, content_type=kind,
+                    headers={}, body=body,
+                )
+            )  # fmt: skip
+        folder = Folder(self.services.sessions, self.services.settings, self.services.addresses, opened)
+        await folder.fold_waiting()
+        await asyncio.sleep(0)
+        await asyncio.gather(*reflexes)
+        async with self.services.sessions() as session:
+            found = select(Alert.incident_id).where(Alert.fingerprint == fingerprint).order_by(Alert.id.desc()).limit(1)
+            return str(await session.scalar(found))
 
     async def incident(self, incident_id: str) -> Incident:
         async with self.services.sessions() as session:

@@ -130,6 +130,34 @@ async def test_token_quota_exhausted(scene: Scene) -> None:
     assert await scene.holds() == {}
 
 
+async def test_attack_within_an_outage(scene: Scene) -> None:
+    """An attack on a tool of the very provider that is out is cut at once and stopped, while the outage goes on."""
+    scene.main.fail(Outage("status", error="server_error"))
+
+    async def given_up() -> bool:
+        await scene.gateway.chat("hello")
+        health = (await scene.gateway.figures())["llm"]["health"]
+        return bool(health["main/large"]["standing"] == "open")
+
+    await until(given_up)
+    out = await scene.alert(Fault.LLM_API_UNAVAILABLE, provider="main")
+    responding = asyncio.create_task(respond(scene.services, out, actor="test"))
+
+    async def contained() -> bool:
+        return (await scene.incident(out)).state == State.RECOVERING
+
+    await until(contained)
+    attack = await scene.alert(Fault.MALICIOUS_PROMPT_ATTACK, tool="shell")
+    assert attack != out
+    assert ("llm_rate", "tool:shell") in await scene.holds()
+    assert await respond(scene.services, attack, actor="test") is State.ESCALATED
+    assert (await scene.obeyed())["llm_kill", "tool:shell"] == "kill"
+    assert (await scene.incident(out)).state == State.RECOVERING
+    scene.main.heal()
+    assert await responding is State.RECOVERED
+    assert ("llm_kill", "tool:shell") in await scene.holds(), "the end of the outage lifts nothing of the attack's"
+
+
 async def test_output_quality_drop(scene: Scene) -> None:
     """The model that answers known questions wrongly is asked no more, until it answers them right again."""
     scene.main.behaviour = Behaviour(voice="worse")
