@@ -11,8 +11,9 @@
 | `reset`       | ms                   | RST instead of an answer                                            |
 | `close`       | ms                   | FIN instead of an answer                                            |
 | `stall`       | after, ms            | silence after token N, for `ms`, or for ever (0)                    |
-| `cut`         | after, how           | after token N: `rst` (when how is not given), `fin` (the body is    |
-|               |                      | not ended), or `end` (a clean end of the body without a finish)     |
+| `cut`         | after, how, rest     | after token N: `rst` (when how is not given), `fin` (the body is    |
+|               |                      | not ended), or `end` (a clean end of the body without a finish);    |
+|               |                      | after the last one, behind `rest` events of the ending              |
 | `malformed`   | after                | after token N an event that is no JSON; the rest follows            |
 | `error_event` | after, error         | after token N an event that reports an error, then a clean end      |
 | `no_finish`   |                      | all tokens, no finish reason, the end marker                        |
@@ -81,6 +82,7 @@ class Fault:
     """The answers that are underway when it is set are hit at once: `hang`, `reset` and `close`."""
     ms: float = 0.0
     after: int = 0
+    rest: int = 0
     how: How | None = None
     error: str = ""
     status: int = 0

@@ -148,7 +148,8 @@ def _streamed(script: Script, wire: str, fault: Fault | None, token_s: float, la
     match kind:
         case "cut":
             assert fault is not None
-            return _ended(Plan(200, steps + tokens[:after]), fault.how or "rst")
+            ending = rest[: fault.rest] if after == len(tokens) else []
+            return _ended(Plan(200, steps + tokens[:after] + ending), fault.how or "rst")
         case "error_event":
             assert fault is not None
             event = Step(chunk(error_event(fault.error or "overloaded", wire)))

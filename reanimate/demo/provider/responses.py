@@ -91,11 +91,11 @@ def stream(ask: Ask, answer: Answer) -> Script:
     tokens: list[bytes] = []
     finish = _stream_calls(answer, event, tokens) if answer.calls else _stream_text(answer, event, opening, tokens)
     last = _response(ask, _status(answer), _output(answer), answer)
-    finish += event(f"response.{_status(answer)}", response=last)
-    return Script(tuple(opening), tuple(tokens), (finish,), (), ())
+    finish.append(event(f"response.{_status(answer)}", response=last))
+    return Script(tuple(opening), tuple(tokens), tuple(finish), (), ())
 
 
-def _stream_text(answer: Answer, event: _Events, opening: list[bytes], tokens: list[bytes]) -> bytes:
+def _stream_text(answer: Answer, event: _Events, opening: list[bytes], tokens: list[bytes]) -> list[bytes]:
     where = {"item_id": f"msg_{ID}", "output_index": 0, "content_index": 0}
     kind = "refusal" if answer.finish == "refusal" else "output_text"
     logprobs: dict[str, Any] = {} if kind == "refusal" else {"logprobs": []}
@@ -104,12 +104,14 @@ def _stream_text(answer: Answer, event: _Events, opening: list[bytes], tokens: l
     opening.append(event("response.content_part.added", **where, part=_part(answer, "")))
     tokens += [event(f"response.{kind}.delta", **where, delta=token, **logprobs) for token in answer.tokens]
     said = {"refusal": answer.text} if kind == "refusal" else {"text": answer.text}
-    done = event(f"response.{kind}.done", **where, **said, **logprobs)
-    done += event("response.content_part.done", **where, part=_part(answer, answer.text))
-    return done + event("response.output_item.done", output_index=0, item=_output(answer)[0])
+    return [
+        event(f"response.{kind}.done", **where, **said, **logprobs),
+        event("response.content_part.done", **where, part=_part(answer, answer.text)),
+        event("response.output_item.done", output_index=0, item=_output(answer)[0]),
+    ]
 
 
-def _stream_calls(answer: Answer, event: _Events, tokens: list[bytes]) -> bytes:
+def _stream_calls(answer: Answer, event: _Events, tokens: list[bytes]) -> list[bytes]:
     before = b""
     for number, call in enumerate(answer.calls):
         where = {"item_id": f"fc_{ID}{number}", "output_index": number}
@@ -122,4 +124,4 @@ def _stream_calls(answer: Answer, event: _Events, tokens: list[bytes]) -> bytes:
         before = event("response.function_call_arguments.done", **where, name=call.name, arguments=arguments)
         item = _call(answer, number, arguments, "completed")
         before += event("response.output_item.done", output_index=number, item=item)
-    return before
+    return [before]

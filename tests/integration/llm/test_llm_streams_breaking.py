@@ -102,7 +102,10 @@ async def _raw(
     rig: StreamRig, case: Case, path: str = "/v1/chat/completions", **fields: Any
 ) -> tuple[dict[str, str], str]:
     """Return head and body of a stream as they come over the wire."""
-    said = {"model": case.route, "stream": True, "messages": [{"role": "user", "content": case.prompt}], **fields}
+    asked = (
+        {"input": case.prompt} if path == "/v1/responses" else {"messages": [{"role": "user", "content": case.prompt}]}
+    )
+    said = {"model": case.route, "stream": True, **asked, **fields}
     async with rig.gateway.http.post(rig.gateway.url + path, json=said) as answer:
         return {name.lower(): value for name, value in answer.headers.items()}, await answer.text()
 
@@ -165,6 +168,42 @@ async def test_a_response_that_breaks_off_is_completed_by_another_provider(rig: 
     assert done.usage.output_tokens >= 24
     assert done.usage.total_tokens == done.usage.input_tokens + done.usage.output_tokens
     assert case.counts == (1, 1) or broken == "rst"
+
+
+@pytest.mark.parametrize("closed", [1, 2, 3])
+@pytest.mark.parametrize("second", ["backup", "backup-a"])
+async def test_a_response_whose_text_was_whole_is_ended_by_another_provider(
+    rig: StreamRig, closed: int, second: str
+) -> None:
+    """It broke off behind its text, before why it ended: another one repeats the last words, and has nothing more."""
+    case = rig.case("main", second)
+    case.breaks("cut", how="fin", after=24, rest=closed)
+    _, body = await _raw(rig, case, "/v1/responses")
+    events = [chunk for chunk in _chunks(body) if chunk["type"] != "response.output_text.delta"]
+    assert [event["type"].removeprefix("response.") for event in events] == [
+        "created", "in_progress", "output_item.added", "content_part.added",
+        "output_text.done", "content_part.done", "output_item.done", "completed",
+    ]  # fmt: skip
+    text, last = answer_text(case.prompt), events[-1]["response"]
+    assert "".join(chunk["delta"] for chunk in _chunks(body) if chunk["type"].endswith(".delta")) == text
+    assert (events[4]["text"], last["status"]) == (text, "completed")
+    assert [(item["id"], item["content"][0]["text"]) for item in last["output"]] == [(events[2]["item"]["id"], text)]
+    assert case.counts == (1, 1)
+    assert body.count(": reanimate continued by") == 1
+
+
+@pytest.mark.parametrize("how", ["wordy", "direct", "refuse"])
+async def test_a_response_whose_text_was_whole_gets_no_end_that_is_not_proven(rig: StreamRig, how: Any) -> None:
+    """Who adds to a whole text, or says nothing that shows where it goes on, proves nothing: it ends as an error."""
+    case = rig.case()
+    case.breaks("cut", how="fin", after=24, rest=1)
+    for provider in rig.providers.values():
+        provider.behaviour = Behaviour(token_ms=0.5, continues=how)
+    _, body = await _raw(rig, case, "/v1/responses")
+    last = _chunks(body)[-1]
+    assert (last["type"], "broke off" in last["error"]["message"]) == ("error", True)
+    assert "response.completed" not in body
+    assert "".join(chunk.get("delta", "") for chunk in _chunks(body)) == answer_text(case.prompt)
 
 
 async def test_a_response_that_nobody_can_go_on_with_ends_as_an_error(rig: StreamRig) -> None:

@@ -79,7 +79,7 @@ class Facts:
     """What is known of an answer so far."""
 
     __slots__ = (
-        "blocks", "complete", "created", "finish", "id", "item", "items", "model", "open_block", "response",
+        "blocks", "closing", "complete", "created", "finish", "id", "item", "items", "model", "open_block", "response",
         "sequence", "several",
         "text_parts", "thinking", "tools", "usage", "welded",
     )  # fmt: skip
@@ -111,6 +111,8 @@ class Facts:
         """Of OpenAI's responses: the output that is complete."""
         self.item: tuple[str, int, int] | None = None
         """Of OpenAI's responses: id and index of the last message, and how many pieces of text there were before it."""
+        self.closing = 0
+        """Of OpenAI's responses: how many of the three events that close the last message have come."""
         self.sequence = 0
         """Of OpenAI's responses: the last event's number."""
 

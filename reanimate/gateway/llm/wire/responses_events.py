@@ -49,6 +49,9 @@ class ResponsesEvents:
             return EventKind.TOKEN, ""
         if kind == "response.output_text.done":
             facts.open_block = None
+            facts.closing = 1
+        elif kind == "response.content_part.done":
+            facts.closing = 2
         elif kind == "response.output_text.annotation.added":
             facts.welded = "annotations"
         elif kind == "response.content_part.added" and data["content_index"] > 0:
@@ -80,6 +83,7 @@ def _item(facts: Facts, data: dict[str, Any]) -> tuple[EventKind, str]:
     facts.open_block = kind
     if kind == "message":
         facts.item = (item["id"], data["output_index"], len(facts.text_parts))
+        facts.closing = 0
         return EventKind.START, ""
     if kind == "reasoning":
         facts.thinking = True
@@ -105,6 +109,8 @@ def _whole(facts: Facts, data: dict[str, Any]) -> tuple[EventKind, str]:
             call.is_whole = True
     if data["type"] == "response.output_item.done":
         facts.items.append(data["item"])
+        if data["item"].get("type") == "message":
+            facts.closing = 3
         facts.open_block = None
     return EventKind.PING, ""
 

@@ -34,7 +34,8 @@ def why_not(call: Call, told: Facts, failure: Failure) -> str | None:
     if call.prompt.endpoint.shape is Shape.RESPONSES:
         if any(call.prompt.fields.get(name) for name in _KEPT_THERE):
             return "it builds on what only its provider keeps"
-        if told.open_block != "message" or not told.text:
+        in_message = told.open_block == "message" or (told.closing and told.item and told.item[1] + 1 == told.blocks)
+        if not in_message or not told.text:
             return "it broke off between two parts of its output"
     if len(call.attempts) >= settings.attempts:
         return f"all {settings.attempts} attempts of route {call.route.name!r} were made"

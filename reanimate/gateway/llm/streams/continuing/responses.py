@@ -18,6 +18,8 @@ class ResponsesSeam:
     """The text goes on in the message that was open; in the end the whole is said once more, as this wire does.
 
     Reasoning of the continuing provider is left out, tool calls are refused: they would belong to no message before.
+    An answer that broke off when its text had been said to be whole lacks nothing but why it ended, and whether more
+    was to follow: that is known once a model that is asked to go on repeats the last words and ends by itself.
     """
 
     __slots__ = ("_state",)
@@ -35,26 +37,44 @@ class ResponsesSeam:
             return self._end(event, data)
         if data["type"] != _DELTA:
             return b""
-        text = self._state.fresh(event)
+        text = self._fresh(event)
         return self._event(_DELTA, delta=text, logprobs=[], **self._place()) if text else b""
 
     def _end(self, event: Event, data: dict[str, Any]) -> bytes:
         state, told = self._state, self._state.told
-        rest = state.fresh(Event(event.raw, event.kind, "", data), last=True)
+        rest = self._fresh(Event(event.raw, event.kind, "", data), last=True)
         out = self._event(_DELTA, delta=rest, logprobs=[], **self._place()) if rest else b""
         said: dict[str, Any] = data["response"]
-        state.check_whole(said.get("status") or "completed")
-        part, item = self._part(), self._item(said.get("status") or "completed")
+        status = said.get("status") or "completed"
+        if told.closing and status != "completed":
+            raise Unstitchable(f"the text had been said to be whole, and the continuation ends as {status}")
+        state.check_whole(status)
+        part, item = self._part(), self._item(status)
         total = told.usage = state.total(said.get("usage"))
         kept: dict[str, Any] = {
             name: told.response[name] for name in ("id", "created_at", "model") if name in told.response
         }
-        response = {**told.response, **said, **kept, "output": [*told.items, item], "usage": _usage(total)}
-        out += self._event("response.output_text.done", text=part["text"], logprobs=[], **self._place())
-        out += self._event("response.content_part.done", part=part, **self._place())
-        out += self._event("response.output_item.done", output_index=self._place()["output_index"], item=item)
+        place = self._place()
+        closings: list[tuple[str, dict[str, Any]]] = [
+            ("response.output_text.done", {"text": part["text"], "logprobs": [], **place}),
+            ("response.content_part.done", {"part": part, **place}),
+            ("response.output_item.done", {"output_index": place["output_index"], "item": item}),
+        ]
+        output = told.items if told.closing == len(closings) else [*told.items, item]
+        response = {**told.response, **said, **kept, "output": output, "usage": _usage(total)}
+        out += b"".join([self._event(kind, **fields) for kind, fields in closings[told.closing :]])
         told.finish, told.complete = state.said.finish, True
         return out + self._event(data["type"], response=response)
+
+    def _fresh(self, event: Event, *, last: bool = False) -> str:
+        """Return the new text of an event. Raises: Unstitchable: there is some, behind a text that was whole."""
+        text, told = self._state.fresh(event, last=last), self._state.told
+        if not text or not told.closing:
+            return text
+        del told.text_parts[-1]
+        if text.strip():
+            raise Unstitchable("the text had been said to be whole, and the continuation has more")
+        return ""
 
     def _place(self) -> dict[str, Any]:
         assert self._state.told.item is not None
