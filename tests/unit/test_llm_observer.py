@@ -245,30 +245,60 @@ def _timed(observer: Observer, call: Call, time: Any) -> float:
     return float(time() - began) / 100
 
 
-def test_brief__has_the_same_record() -> None:
+async def test_observer__writes_nothing_before_the_answer_has_left(capsys: pytest.CaptureFixture[str]) -> None:
+    """The loop sends at the end of its turn: what is written within it delays the answer that it is about."""
+    observer = Observer(LlmSettings())
+    observer.ended(_call(Ending.DEGRADED))
+    observer.ended(_call(Ending.FAILED))
+    assert capsys.readouterr().err == ""
+    assert observer.figures.window(5).calls == 2
+    told = [orjson.loads(line)["ending"] for line in capsys.readouterr().err.splitlines()]
+    assert told == ["degraded", "failed"]
+
+
+async def test_observer__what_ends_last_is_told_when_the_process_ends(capsys: pytest.CaptureFixture[str]) -> None:
+    observer = Observer(LlmSettings())
+    beside = [asyncio.create_task(work) for work in observer.background()]
+    await asyncio.sleep(0)
+    observer.ended(_call(Ending.FAILED))
+    assert capsys.readouterr().err == ""
+    for task in beside:
+        task.cancel()
+    await asyncio.gather(*beside, return_exceptions=True)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert orjson.loads(line)["ending"] == "failed"
+
+
+def _call_of_one_attempt() -> Call:
     call = _call()
     call.ending, call.error, call.degraded = Ending.ANSWERED, None, []
     call.attempts = [attempt for attempt in call.attempts if attempt.served][:1]
     call.attempts[0].failure = None
+    return call
+
+
+@pytest.mark.parametrize("degraded", [[], ["main/large: timeout"]])
+def test_brief__has_the_same_record(degraded: list[str]) -> None:
+    """On a good day, and in an outage, when all calls are answered by the second choice at once."""
+    call = _call_of_one_attempt()
+    call.degraded, call.ending = degraded, Ending.DEGRADED if degraded else Ending.ANSWERED
     brief = brief_of(call, 11.3, 1_000.0)
     assert brief is not None
     assert brief.record() == record_of(call, 11.3, 1_000.0)
+    assert brief.record()["degraded"] == degraded
     lookups = Lookups()
     lookups.add_brief(brief)
     assert orjson.loads(lookups.get(call.id) or b"") == orjson.loads(orjson.dumps(record_of(call, 11.3, 1_000.0)))
 
 
-@pytest.mark.parametrize("change", ["degraded", "ending", "failure", "attempts"])
+@pytest.mark.parametrize("change", ["error", "ending", "failure", "attempts"])
 def test_brief__only_of_what_went_well(change: str) -> None:
-    call = _call()
-    call.ending, call.error, call.degraded = Ending.ANSWERED, None, []
-    call.attempts = [attempt for attempt in call.attempts if attempt.served][:1]
-    call.attempts[0].failure = None
+    call = _call_of_one_attempt()
     match change:
-        case "degraded":
-            call.degraded.append("another model")
+        case "error":
+            call.ending, call.error = Ending.DEGRADED, Rejected(503, "held", "nobody is asked")
         case "ending":
-            call.ending = Ending.DEGRADED
+            call.ending = Ending.FAILED
         case "failure":
             call.attempts[0].failure = Failure("cut", Help.RETRY, "broke off")
         case "attempts":

@@ -11,10 +11,12 @@ from reanimate.gateway.llm.failures import Rejected
 
 __all__ = ["Brief", "brief_of", "record_of"]
 
+_WELL = (Ending.ANSWERED, Ending.DEGRADED)
+
 
 @dataclass(slots=True)  # not frozen: that would cost a microsecond for each call
 class Brief:
-    """A call on a good day, as one provider answered it: what its record is made of when somebody looks it up."""
+    """A call that the first who was asked answered: what its record is made of when somebody looks it up."""
 
     id: str
     ended: float
@@ -28,10 +30,12 @@ class Brief:
     cache: str
     usage: Usage
     attempts: list[Attempt]
+    ending: Ending | None
+    degraded: list[str]
 
     def record(self) -> dict[str, Any]:
         """Return the same as `record_of` did when it ended."""
-        return _record(self, self.attempts[0].target.name, Ending.ANSWERED, [], None)
+        return _record(self, self.attempts[0].target.name, None)
 
 
 def brief_of(call: Call, now: float, wall: float) -> Brief | None:
@@ -40,7 +44,8 @@ def brief_of(call: Call, now: float, wall: float) -> Brief | None:
     `now` is of the loop's clock, `wall` the same moment in seconds of the epoch.
     """
     attempts = call.attempts
-    if len(attempts) != 1 or call.ending is not Ending.ANSWERED or call.error is not None or call.degraded:
+    # Degraded is also what another than the first choice answered: in an outage, every call.
+    if len(attempts) != 1 or call.error is not None or call.ending not in _WELL:
         return None
     attempt = attempts[0]
     if not attempt.served or attempt.failure is not None:
@@ -48,7 +53,7 @@ def brief_of(call: Call, now: float, wall: float) -> Brief | None:
     prompt = call.prompt
     return Brief(
         call.id, now, wall, call.began, call.route, prompt.model[:200], call.tenant, prompt.endpoint, prompt.stream,
-        call.cache, call.usage, attempts,
+        call.cache, call.usage, attempts, call.ending, call.degraded,
     )  # fmt: skip
 
 
@@ -57,19 +62,13 @@ def record_of(call: Call, now: float, wall: float) -> dict[str, Any]:
     prompt, target = call.prompt, call.answered_by
     brief = Brief(
         call.id, now, wall, call.began, call.route, prompt.model[:200], call.tenant, prompt.endpoint, prompt.stream,
-        call.cache, call.usage, call.attempts,
+        call.cache, call.usage, call.attempts, call.ending, call.degraded,
     )  # fmt: skip
     answered_by = target.name if target is not None else None
-    return _record(brief, answered_by, call.ending, call.degraded, call.error)
+    return _record(brief, answered_by, call.error)
 
 
-def _record(
-    call: Brief,
-    answered_by: str | None,
-    ending: Ending | None,
-    degraded: list[str],
-    error: Rejected | None,
-) -> dict[str, Any]:
+def _record(call: Brief, answered_by: str | None, error: Rejected | None) -> dict[str, Any]:
     spent = sum(
         attempt.target.price(attempt.usage.input_tokens, attempt.usage.output_tokens)
         for attempt in call.attempts
@@ -84,10 +83,10 @@ def _record(
         "tenant": call.tenant.name,
         "shape": call.endpoint.shape,
         "stream": call.stream,
-        "ending": ending,
+        "ending": call.ending,
         "answered_by": answered_by,
         "cache": call.cache,
-        "degraded": degraded,
+        "degraded": call.degraded,
         "error": None
         if error is None
         else {"status": error.status, "kind": error.kind, "message": error.message[:1_000]},
