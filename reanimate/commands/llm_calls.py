@@ -46,7 +46,7 @@ def _show(found: dict[str, Any]) -> None:
         "answered by": found["answered_by"] or ("the cache" if found["cache"] in ("hit", "stale") else "nobody"),
         "cache": found["cache"],
         "degraded": "; ".join(found["degraded"]) or "no",
-        "tokens": f"{usage['input']} in, {usage['output']} out",
+        "tokens": f"{usage['input']} in, {usage['output']} out" + (", estimated" if usage.get("estimated") else ""),
         "cost": f"{found['cost']:.6f}",
     }
     if (error := found["error"]) is not None:

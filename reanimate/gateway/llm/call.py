@@ -29,18 +29,26 @@ class Ending(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens, as a provider counts them."""
+    """Tokens, as a provider counts them, or as we do for one that does not say."""
 
     input_tokens: int = 0
     output_tokens: int = 0
     cached_tokens: int = 0
     """Of the input, those that the provider took from its own cache."""
+    estimated: bool = False
+    """Whether some of it was counted by us, as the provider did not say."""
+
+    @property
+    def says_something(self) -> bool:
+        """Whether there is any token in it: servers that do not count fill in zeros."""
+        return self.input_tokens + self.output_tokens > 0
 
     def __add__(self, other: "Usage") -> "Usage":
         return Usage(
             self.input_tokens + other.input_tokens,
             self.output_tokens + other.output_tokens,
             self.cached_tokens + other.cached_tokens,
+            self.estimated or other.estimated,
         )
 
 
@@ -70,7 +78,7 @@ class Attempt:
     """Why its answer was not used; None when it was, or when another one was faster."""
     lost_race: bool = False
     usage: Usage | None = None
-    """What the provider says that it counted."""
+    """What the provider says that it counted, or what we did for it."""
     finish: str | None = None
     """Why its answer ended, as the provider says; `empty` when there was nothing in it."""
     served: bool = False

@@ -1,10 +1,24 @@
 """Counting tokens where the one that could count them is not there."""
 
+from collections.abc import Iterable
+
 import orjson
 
-from reanimate.gateway.llm.call import Call
+from reanimate.gateway.llm.call import Call, Usage
+from reanimate.gateway.llm.prompt import BYTES_PER_TOKEN, Needs
 
-__all__ = ["estimated_count"]
+__all__ = ["estimated_count", "estimated_usage"]
+
+
+def estimated_usage(needs: Needs, known: Usage | None, said: Iterable[str], pieces: int = 0) -> Usage:
+    """Return what an answer used whose provider did not say it, or not all: by its length and its `pieces`.
+
+    An answer that was delivered is neither free nor the whole of what was reserved for it.
+    """
+    known = known or Usage()
+    length = sum(len(text.encode()) for text in said)
+    output = max(known.output_tokens, pieces, -(-length // BYTES_PER_TOKEN))
+    return Usage(known.input_tokens or needs.input_tokens, output, known.cached_tokens, estimated=True)
 
 
 def estimated_count(call: Call) -> bytes:

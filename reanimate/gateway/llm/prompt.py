@@ -8,9 +8,9 @@ import orjson
 from reanimate.errors import InputInvalid
 from reanimate.gateway.llm.endpoints import Endpoint, Shape
 
-__all__ = ["Needs", "Prompt", "read_prompt"]
+__all__ = ["BYTES_PER_TOKEN", "Needs", "Prompt", "read_prompt"]
 
-_BYTES_PER_TOKEN = 4
+BYTES_PER_TOKEN = 4
 """A usual ratio for English; other languages need more tokens. It is corrected by what was really used."""
 _TOKENS_PER_IMAGE = 1_000
 _USUAL_OUTPUT = 1_024
@@ -73,7 +73,7 @@ def _needs(endpoint: Endpoint, raw: bytes, fields: dict[str, Any]) -> Needs:
         else 0
     )
     return Needs(
-        input_tokens=(len(raw) - image_bytes) // _BYTES_PER_TOKEN + images * _TOKENS_PER_IMAGE,
+        input_tokens=(len(raw) - image_bytes) // BYTES_PER_TOKEN + images * _TOKENS_PER_IMAGE,
         output_tokens=bound if isinstance(bound, int) and bound >= 0 else _USUAL_OUTPUT,
         tools=bool(fields.get("tools") or fields.get("functions")),
         vision=vision,

@@ -32,12 +32,18 @@ def quota_toml(name: str, **fields: Any) -> str:
 
 @asynccontextmanager
 async def limited(
-    home: Path, control: ControlPlane, provider: Provider, quota: str, **environment: str
+    home: Path,
+    control: ControlPlane,
+    provider: Provider,
+    quota: str,
+    *,
+    usage_in_streams: bool = True,
+    **environment: str,
 ) -> AsyncIterator[LlmGateway]:
     """A gateway with one provider and one quota, and the control plane that lends."""
     write_settings(
         home,
-        provider_toml("main", provider.url),
+        provider_toml("main", provider.url, usage_in_streams=usage_in_streams),
         route_toml("chat", ["main/model"], hedge=False, attempts=1, static_answer="later"),
         quota,
     )
@@ -82,6 +88,45 @@ async def test_calls__are_refused_before_the_provider_is_asked(
         assert left == sorted(left, reverse=True)
         await until(lambda: quota_control.rows(name)[0]["spent"] == counted)
         assert 1500 - 250 < counted <= 1500
+
+
+UNCOUNTED: dict[str, Any] = {
+    "id": "c", "object": "chat.completion", "created": 1, "model": "model",
+    "choices": [{"index": 0, "message": {"role": "assistant", "content": "four" * 50}, "finish_reason": "stop"}],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("told", ["nothing", "zeros", "stream cut before it", "stream without it"])
+async def test_calls__that_nobody_counted_cost_what_they_are_long(
+    quota_control: ControlPlane, provider: Provider, tmp_path: Path, name: str, told: str
+) -> None:
+    """A whole answer is neither free nor all 5,000 tokens that were reserved: it is counted, marked as estimated."""
+    zeros = {"usage": {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}} if told == "zeros" else {}
+    if told == "stream cut before it":
+        provider.fail(Fault("cut", after=24, rest=1, how="fin"))
+    elif told != "stream without it":
+        provider.fail(Fault("garbage", body=json.dumps(UNCOUNTED | zeros)))
+    streamed = told.startswith("stream")
+    in_streams = told != "stream without it"
+    quota = quota_toml(name, tokens=100_000)
+    async with limited(tmp_path, quota_control, provider, quota, usage_in_streams=in_streams) as gateway:
+        asked = {"model": "chat", "max_tokens": 5000, "messages": [{"role": "user", "content": "x" * 400}]}
+        async with openai.AsyncOpenAI(base_url=gateway.openai_url, api_key="x", max_retries=0) as client:
+            answer = await client.chat.completions.with_raw_response.create(stream=streamed, **asked)
+            if streamed:
+                chunks = [chunk async for chunk in answer.parse()]
+                assert chunks[-1].choices[0].finish_reason == "stop"
+        headers = {"authorization": f"Bearer {gateway.key}"}
+        async with gateway.http.get(
+            f"{gateway.control}/calls/{answer.headers['x-reanimate-call']}", headers=headers
+        ) as found:
+            record = await found.json()
+        assert record["usage"]["estimated"] is True
+        counted = record["usage"]["input"] + record["usage"]["output"]
+        assert record["usage"]["output"] == 50 if not streamed else 24 <= record["usage"]["output"] <= 60
+        assert 100 <= record["usage"]["input"] <= 150
+        await until(lambda: quota_control.rows(name)[0]["spent"] == counted)
+    assert quota_control.rows(name)[0]["spent"] == counted
 
 
 async def test_calls__that_nobody_answered_cost_nothing(

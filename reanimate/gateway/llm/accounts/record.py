@@ -107,7 +107,8 @@ def _after(moment: float | None, began: float) -> float | None:
 def _usage(usage: Usage | None) -> dict[str, int] | None:
     if usage is None:
         return None
-    return {"input": usage.input_tokens, "output": usage.output_tokens, "cached": usage.cached_tokens}
+    told = {"input": usage.input_tokens, "output": usage.output_tokens, "cached": usage.cached_tokens}
+    return {**told, "estimated": True} if usage.estimated else told
 
 
 def _attempt(attempt: Attempt, began: float) -> dict[str, Any]:

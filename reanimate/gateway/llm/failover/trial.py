@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from reanimate.gateway.llm.call import Attempt, Call, Usage
+from reanimate.gateway.llm.counting import estimated_usage
 from reanimate.gateway.llm.endpoints import Shape, endpoint_at
 from reanimate.gateway.llm.failover.asking import AttemptFailed, read_first, read_whole, send
 from reanimate.gateway.llm.failover.breaker import Standing
@@ -59,7 +60,7 @@ class Trial:
         if self.ended:
             return
         self.attempt.lost_race = True
-        self.attempt.usage = Usage(input_tokens)
+        self.attempt.usage = Usage(input_tokens, estimated=True)
         now = self._health.time()
         if self.line.breaker.standing is Standing.CLOSED and self.lateness.is_overdue(now):
             # It would have taken even longer: without this, who is always late would never be known to be slow.
@@ -107,6 +108,10 @@ async def ask(shared: Shared, call: Call, one: Trial, out: Outgoing) -> Opened:
     else:
         whole = await read_whole(endpoint, response)
         opened.body, opened.answer = whole.body, whole.answer
+        told = whole.answer.usage
+        if (told is None or not told.says_something) and endpoint.shape is not Shape.COUNT_TOKENS:
+            said = (whole.answer.text, *(tool.arguments for tool in whole.answer.tool_calls))
+            whole.answer.usage = estimated_usage(call.prompt.needs, None, said)
         if endpoint is not call.prompt.endpoint and shared.translate is not None:
             try:
                 check_numbers(whole.body, whole.answer.fields)

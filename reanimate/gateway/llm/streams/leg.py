@@ -1,6 +1,7 @@
 """A part of a streamed answer: what one provider gives, on the caller's wire."""
 
 from reanimate.gateway.llm.call import Call, Usage
+from reanimate.gateway.llm.counting import estimated_usage
 from reanimate.gateway.llm.endpoints import Shape
 from reanimate.gateway.llm.failover.opened import Opened
 from reanimate.gateway.llm.failures import Failure, Help
@@ -82,15 +83,11 @@ class Leg:
     def usage(self) -> Usage:
         """Return what this part used, as far as it has come."""
         facts = self._reader.facts
-        known = facts.usage or Usage()
-        if facts.finish is not None and facts.usage is not None:
-            return known
-        needs = self._call.prompt.needs
-        return Usage(
-            known.input_tokens or needs.input_tokens,
-            max(known.output_tokens, len(facts.text_parts) + sum(len(call.parts) for call in facts.tools)),
-            known.cached_tokens,
-        )
+        if facts.finish is not None and facts.usage is not None and facts.usage.says_something:
+            return facts.usage
+        # A broken part has no count of its own, and neither has a whole one whose count was cut off behind it.
+        said = [*facts.text_parts, *(piece for tool in facts.tools for piece in tool.parts)]
+        return estimated_usage(self._call.prompt.needs, facts.usage, said, len(said))
 
     def _said(self, events: list[Event]) -> list[Event]:
         if self._translator is None or self._scanner is None:

@@ -40,7 +40,7 @@ class ToolCall:
 
 @dataclass(slots=True)  # not frozen: that would cost a microsecond for each call
 class Answer:
-    """An answer as far as policies must know it. `usage` is None where the provider gave none."""
+    """An answer as far as policies must know it. `usage` is None as long as nobody has said or estimated it."""
 
     usage: Usage | None
     finish: str
