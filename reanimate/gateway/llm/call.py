@@ -10,7 +10,10 @@ from reanimate.gateway.llm.failures import Failure, Rejected
 from reanimate.gateway.llm.prompt import Prompt
 from reanimate.gateway.request import Request
 
-__all__ = ["Attempt", "Call", "Ending", "Tenant", "Usage"]
+__all__ = ["REFUSED", "Attempt", "Call", "Ending", "Tenant", "Usage"]
+
+REFUSED = ("content_filter", "refusal")
+"""How answers end, in the providers' words, that were refused for their content."""
 
 
 class Ending(StrEnum):
@@ -80,9 +83,16 @@ class Attempt:
     usage: Usage | None = None
     """What the provider says that it counted, or what we did for it."""
     finish: str | None = None
-    """Why its answer ended, as the provider says; `empty` when there was nothing in it."""
+    """Why its answer ended, as the provider says; `empty` when there was nothing in it and nothing was refused."""
     served: bool = False
     """Whether the caller got (a part of) this answer."""
+
+    def ended_by(self, finish: str | None, has_content: bool, refused: bool) -> None:
+        """Take note of why its answer ended. What was refused is that, and not empty, though nothing is in it."""
+        if refused and finish:
+            self.finish = finish if finish in REFUSED else "refusal"
+        else:
+            self.finish = finish if has_content or not finish or finish in REFUSED else "empty"
 
 
 @dataclass(slots=True, eq=False)

@@ -1,6 +1,7 @@
 """What a real gateway tells of its LLM traffic: figures, metrics, look-ups, log lines, commands."""
 
 import asyncio
+import itertools
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -174,3 +175,23 @@ async def test_top__of_a_gateway_that_is_away(gateway: LlmGateway, tmp_path: Pat
     code, said = await _reanimate(tmp_path, "top", "--once")
     assert code == 0
     assert "ConnectError" in said
+
+
+async def test_figures__refused_for_its_content(gateway: LlmGateway) -> None:
+    """An answer that is refused counts for its tenant as refused, whatever the wire, and with nothing in it too."""
+    each = itertools.product(
+        ("chat/completions", "messages", "responses"),
+        (False, True),
+        ("[[refuse]]", "[[filter]]", "[[text=No]] [[filter]]"),
+    )
+    for asked, (path, stream, wish) in enumerate(each, start=1):
+        said = [{"role": "user", "content": wish}]
+        about = {"input": said} if path == "responses" else {"messages": said, "max_tokens": 50}
+        async with gateway.http.post(
+            f"{gateway.openai_url}/{path}", json={"model": "chat", "stream": stream, **about}
+        ) as answer:
+            assert answer.status == 200, await answer.read()
+            await answer.read()
+        _, figures = await _control(gateway, "/figures", key=False)
+        counted = [tenant["refused_content"] for tenant in figures["llm"]["tenants"].values()]
+        assert counted == [asked], (path, stream, wish, figures["llm"]["targets"])

@@ -1,7 +1,7 @@
 """What one call adds to the figures when it has ended. Pure."""
 
 from reanimate.gateway.llm.accounts.spread import bin_of
-from reanimate.gateway.llm.call import Attempt, Call, Ending
+from reanimate.gateway.llm.call import REFUSED, Attempt, Call, Ending
 
 __all__ = ["COST", "Key", "account", "is_unanswered", "outcome_of"]
 
@@ -13,8 +13,6 @@ _ASKED = (Ending.ANSWERED, Ending.DEGRADED, Ending.FAILED)
 _HELD = ("held", "not_cached")
 """Kinds of errors of calls for which nobody was to be asked: they say nothing about providers. If they did, a rule that
 holds calls back would see its own work and never let go."""
-_REFUSED = ("content_filter", "refusal")
-"""How answers end, in the providers' words, that were refused for their content."""
 _NAMES = {ending: ending.value for ending in Ending}
 
 
@@ -84,7 +82,7 @@ def _attempt(attempt: Attempt, route: str, tenant: str, counts: dict[Key, float]
         if attempt.first_token_at is not None:
             key = ("target_first", target, bin_of(attempt.first_token_at - attempt.began))
             counts[key] = get(key, 0) + 1
-    if attempt.finish in _REFUSED or (failure is not None and failure.kind == "content_policy"):
+    if attempt.finish in REFUSED or (failure is not None and failure.kind == "content_policy"):
         key = ("refused_content", tenant)
         counts[key] = get(key, 0) + 1
     if attempt.finish:

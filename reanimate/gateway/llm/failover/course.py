@@ -243,7 +243,7 @@ class Course:
             answer = opened.answer
             if answer is not None:
                 attempt.usage = answer.usage
-                attempt.finish = answer.finish if answer.text or answer.tool_calls or not answer.finish else "empty"
+                attempt.ended_by(answer.finish, bool(answer.text or answer.tool_calls), answer.refused)
             self._shared.health.succeeded(line, now)
             one.end(attempt.usage)
         for other in tuple(self._pending):

@@ -72,7 +72,7 @@ class Trial:
         facts = opened.reader.facts if opened.reader is not None else None
         if facts is not None:
             self.attempt.usage = facts.usage
-            self.attempt.finish = facts.finish if facts.text_parts or facts.tools or facts.finish is None else "empty"
+            self.attempt.ended_by(facts.finish, bool(facts.text_parts or facts.tools), facts.refused)
         self.end(self.attempt.usage)
         if failure is not None:
             self.attempt.failure = failure

@@ -52,6 +52,8 @@ class Answer:
     model: str
     """The one that answered, as the provider calls it."""
     fields: dict[str, Any] = field(repr=False)
+    refused: bool = False
+    """Whether the model refuses, where its wire has a place of its own for that; `finish` says nothing of it."""
 
 
 def read_answer(endpoint: Endpoint, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> Answer:
@@ -83,8 +85,10 @@ def _chat(fields: dict[str, Any]) -> Answer:
     first = choices[0]
     texts = []
     calls: list[ToolCall] = []
+    refused = False
     for choice in choices:
         message = choice["message"]
+        refused = refused or bool(message.get("refusal"))
         if not _text(choice["finish_reason"]):
             raise TypeError("no finish_reason")
         content = message.get("content")
@@ -103,7 +107,7 @@ def _chat(fields: dict[str, Any]) -> Answer:
                 function = call["function"]
                 calls.append(ToolCall(call.get("id") or "", _text(function["name"]), _text(function["arguments"])))
     finish = first["finish_reason"]
-    return _answer(fields, finish, "".join(texts), calls)
+    return _answer(fields, finish, "".join(texts), calls, refused)
 
 
 _INSTEAD_OF_CONTENT = {
@@ -133,14 +137,16 @@ def _responses(fields: dict[str, Any]) -> Answer:
         raise Garbage("a response that failed without a reason")
     texts = []
     calls = []
+    refused = False
     for item in fields["output"]:
         if item["type"] == "message":
             texts += [part["text"] for part in item["content"] if part["type"] == "output_text"]
+            refused = refused or any(part["type"] == "refusal" for part in item["content"])
         elif item["type"] == "function_call":
             calls.append(ToolCall(_text(item["call_id"]), _text(item["name"]), _text(item["arguments"])))
     details = fields.get("incomplete_details")
     reason = details.get("reason") if isinstance(details, dict) else None
-    return _answer(fields, reason or status, "".join(texts), calls)
+    return _answer(fields, reason or status, "".join(texts), calls, refused)
 
 
 def _embeddings(fields: dict[str, Any]) -> Answer:
@@ -157,11 +163,13 @@ def _token_count(fields: dict[str, Any]) -> Answer:
     return Answer(Usage(), "completed", "", (), True, "", fields)
 
 
-def _answer(fields: dict[str, Any], finish: str, text: str, calls: list[ToolCall] | tuple[()]) -> Answer:
+def _answer(
+    fields: dict[str, Any], finish: str, text: str, calls: list[ToolCall] | tuple[()], refused: bool = False
+) -> Answer:
     model = fields.get("model")
     return Answer(
         read_usage(fields.get("usage")), finish, text, tuple(calls), finish in _ENDED_BY_ITSELF,
-        model if isinstance(model, str) else "", fields,
+        model if isinstance(model, str) else "", fields, refused,
     )  # fmt: skip
 
 

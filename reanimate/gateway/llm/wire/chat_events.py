@@ -89,6 +89,7 @@ class ChatEvents:
             kind = EventKind.TOKEN
         if delta.get("refusal"):
             facts.welded = "a refusal"
+            facts.refused = True
             kind = EventKind.TOKEN
         if delta.get("audio"):
             facts.welded = "audio"

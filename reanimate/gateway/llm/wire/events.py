@@ -79,8 +79,8 @@ class Facts:
     """What is known of an answer so far."""
 
     __slots__ = (
-        "blocks", "closing", "complete", "created", "finish", "id", "item", "items", "model", "open_block", "response",
-        "sequence", "several",
+        "blocks", "closing", "complete", "created", "finish", "id", "item", "items", "model", "open_block", "refused",
+        "response", "sequence", "several",
         "text_parts", "thinking", "tools", "usage", "welded",
     )  # fmt: skip
 
@@ -96,6 +96,8 @@ class Facts:
         """Why it ended, as the wire says it; with several choices: once all of them have ended."""
         self.complete = False
         """Whether the stream's own end mark has come."""
+        self.refused = False
+        """Whether the model refuses, where its wire has a place of its own for that; `finish` says nothing of it."""
         self.usage: Usage | None = None
         self.welded: str | None = None
         """What it carries that another provider could not go on with (log probabilities, audio …)."""

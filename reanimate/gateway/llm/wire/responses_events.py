@@ -44,6 +44,7 @@ class ResponsesEvents:
         if kind in _WORDS:
             if kind == "response.refusal.delta":
                 facts.welded = "a refusal"
+                facts.refused = True
             else:
                 facts.thinking = True
             return EventKind.TOKEN, ""
@@ -117,7 +118,8 @@ def _whole(facts: Facts, data: dict[str, Any]) -> tuple[EventKind, str]:
 
 def _finish(facts: Facts, response: dict[str, Any]) -> tuple[EventKind, str]:
     facts.usage = read_usage(response.get("usage")) or facts.usage
-    facts.finish = response.get("status") or "completed"
+    cut_by = (response.get("incomplete_details") or {}).get("reason")
+    facts.finish = cut_by or response.get("status") or "completed"
     facts.complete = True
     return EventKind.FINISH, ""
 
