@@ -2,7 +2,8 @@
 
 A model is accused when, of twenty or more answers in five minutes, a fifth is refused, a tenth is empty or two fifths
 are cut by length, and that is more than usual; or when they are four times as long or short as usual. Usual is the
-last hour. It is believed after half a minute, and over when it has not been so for a minute.
+last hour. It is believed after half a minute. Only who gave bad answers in the last minute too is accused: an alarm
+that went on for as long as five minutes remember would hide the next drop, since what fires already is not told again.
 """
 
 from collections.abc import Mapping
@@ -44,12 +45,14 @@ class _Quality:
         )
 
 
-def accuse_quality(lately: Figures, usually: Figures) -> dict[str, Accusation]:
-    """Return the models whose answers of the last minutes are worse than they usually (for an hour) are."""
+def accuse_quality(lately: Figures, usually: Figures, just_now: Figures) -> dict[str, Accusation]:
+    """Return the models whose answers of the last minutes, and of the last one, are worse than usual (for an hour)."""
     accusations = {}
-    for name, counted in (lately.get("targets") or {}).items():
-        now, usual = _Quality.of(counted), _Quality.of((usually.get("targets") or {}).get(name) or {})
-        if now.answers < _LEAST_ANSWERS or not (wrong := _worse(now, usual)):
+    for name in lately.get("targets") or {}:
+        now, usual, newest = (
+            _Quality.of((figures.get("targets") or {}).get(name) or {}) for figures in (lately, usually, just_now)
+        )
+        if now.answers < _LEAST_ANSWERS or not newest.answers or not (wrong := _worse(now, usual, newest)):
             continue
         provider, _, model = name.partition("/")
         accusation = Accusation(
@@ -66,18 +69,24 @@ def accuse_quality(lately: Figures, usually: Figures) -> dict[str, Accusation]:
     return accusations
 
 
-def _worse(now: _Quality, usual: _Quality) -> list[str]:
+def _worse(now: _Quality, usual: _Quality, newest: _Quality) -> list[str]:
     wrong = []
-    for what, share, before, bound in (
-        ("refused", now.refused, usual.refused, 0.2),
-        ("empty", now.empty, usual.empty, 0.1),
-        ("cut by length", now.cut, usual.cut, 0.4),
+    for what, share, before, last, bound in (
+        ("refused", now.refused, usual.refused, newest.refused, 0.2),
+        ("empty", now.empty, usual.empty, newest.empty, 0.1),
+        ("cut by length", now.cut, usual.cut, newest.cut, 0.4),
     ):
+        if last <= bound:
+            continue
         # The hour holds the last minutes too: what is bad for long enough becomes the usual, and was told by then.
         if share > bound and share > 1.5 * before:
             wrong.append(f"{share:.0%} {what}, usually {before:.0%}")
         elif share > bound and usual.answers <= now.answers:
             wrong.append(f"{share:.0%} {what}")
-    if usual.answers >= 5 * now.answers and usual.tokens and not usual.tokens / 4 <= now.tokens <= usual.tokens * 4:
+    if usual.answers >= 5 * now.answers and _is_of_another_length(now, usual) and _is_of_another_length(newest, usual):
         wrong.append(f"{now.tokens:.0f} tokens long on average, usually {usual.tokens:.0f}")
     return wrong
+
+
+def _is_of_another_length(now: _Quality, usual: _Quality) -> bool:
+    return bool(usual.tokens) and not usual.tokens / 4 <= now.tokens <= usual.tokens * 4

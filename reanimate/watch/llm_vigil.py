@@ -97,7 +97,7 @@ class LlmVigil:
         if now - self._quality_at >= QUALITY_EVERY_S:
             recent, usual = await self._figures(LATELY), await self._figures(USUALLY)
             if recent is not None and usual is not None:
-                self._quality_at, self._quality = now, accuse_quality(recent, usual)
+                self._quality_at, self._quality = now, accuse_quality(recent, usual, lately)
         self._tell(ripen({**accuse(lately), **self._quality}, now, self._state), now)
 
     async def _figures(self, back: timedelta) -> dict[str, Any] | None:

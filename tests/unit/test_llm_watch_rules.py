@@ -31,7 +31,7 @@ def test_accuse__nothing_on_a_quiet_day() -> None:
     """Neither figures of a good day nor none at all accuse anybody."""
     assert accuse(figures()) == {}
     assert accuse({}) == {}
-    assert accuse_quality({}, {}) == {}
+    assert accuse_quality({}, {}, {}) == {}
 
 
 def test_accuse__a_single_failed_call_is_no_fault() -> None:
@@ -129,14 +129,23 @@ def answers(tokens: int = 100, **finishes: int) -> Json:
 )
 def test_quality__worse_than_usual(lately: Json, wrong: str | None) -> None:
     """Refused, empty, cut, or of another length than usual; with enough answers to say so."""
-    found = list(accuse_quality(lately, answers(stop=990, length=10)).values())
+    found = list(accuse_quality(lately, answers(stop=990, length=10), lately).values())
     assert [item.fault for item in found] == ([Fault.OUTPUT_QUALITY_DROP] if wrong else [])
     assert wrong is None or wrong in found[0].summary
 
 
 def test_quality__what_is_usual_is_no_drop() -> None:
     """A model that is always cut by length, since its callers ask for little, is not worse than usual."""
-    assert accuse_quality(answers(stop=40, length=60), answers(stop=400, length=600)) == {}
+    lately = answers(stop=40, length=60)
+    assert accuse_quality(lately, answers(stop=400, length=600), lately) == {}
+
+
+@pytest.mark.parametrize("just_now", [{}, answers(stop=30), answers(stop=29, empty=1)])
+def test_quality__a_drop_that_is_over_is_accused_no_longer(just_now: Json) -> None:
+    """Five minutes remember a drop for long: nobody asked, or good answers, in the last minute end it."""
+    lately = answers(stop=50, empty=50)
+    assert accuse_quality(lately, answers(stop=990, empty=50), answers(stop=10, empty=10))
+    assert accuse_quality(lately, answers(stop=990, empty=50), just_now) == {}
 
 
 def accusation(after_s: float = 2.0, over_s: float = 5.0) -> Accusation:
