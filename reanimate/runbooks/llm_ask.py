@@ -12,7 +12,7 @@ import jsonschema
 
 from reanimate.bootstrap import Services
 from reanimate.llm_policies import CheckSettings
-from reanimate.llm_settings import ModelSettings, ProviderSettings
+from reanimate.llm_settings import LlmSettings, ModelSettings, ProviderSettings
 
 __all__ = ["Asked", "ask_route", "ask_target", "checks_for", "judge_answer", "run_checks"]
 
@@ -20,6 +20,8 @@ _TIMEOUT_S = 20.0
 _QUESTION = "Answer with the single word OK. (check {nonce})"
 _TOKENS = 64
 _DIRECT_CACHE = frozenset({"", "off", "miss"})
+_TURNED_AWAY = (403, 429)
+_CALLERS = 5
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,9 @@ class Asked:
     ms: float = 0.0
     answered_by: str = ""
     status: int | None = None
+    """None: there was no answer at all."""
+    attempts: int = 0
+    """Of the gateway, at providers."""
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -71,8 +76,31 @@ async def ask_target(
     return last
 
 
-async def ask_route(services: Services, route: str, headers: dict[str, str] | None = None) -> Asked:
-    """Ask through the gateway, as the agent does, a question that no cache can have an answer to."""
+async def ask_route(
+    services: Services, route: str, headers: dict[str, str] | None = None, tenant: str | None = None
+) -> Asked:
+    """Ask through the gateway, as the agent does, a question that no cache can have an answer to.
+
+    As `tenant`, or else as one whom the gateway lets ask: that somebody was stopped, or has used up a quota, says
+    nothing about providers.
+    """
+    asked = Asked(f"route {route}", False, "nobody may ask")
+    for caller in _callers(services.settings.llm, tenant):
+        asked = await _ask_route_as(services, route, caller | (headers or {}))
+        if asked.status not in _TURNED_AWAY or asked.attempts:
+            break
+    return asked
+
+
+def _callers(settings: LlmSettings, tenant: str | None) -> list[dict[str, str]]:
+    """Return the headers by which callers say who they are, of those as whom may be asked."""
+    if not settings.tenants:
+        return [{"x-reanimate-tenant": tenant} if tenant else {}]
+    named = [item for item in settings.tenants if item.name == tenant] or list(settings.tenants[:_CALLERS])
+    return [{"authorization": f"Bearer {item.keys[0].get_secret_value()}"} for item in named]
+
+
+async def _ask_route_as(services: Services, route: str, headers: dict[str, str]) -> Asked:
     settings = services.settings.llm
     found = next(item for item in settings.routes if item.name == route)
     name, _, model_name = found.targets[0].target.partition("/")
@@ -80,9 +108,7 @@ async def ask_route(services: Services, route: str, headers: dict[str, str] | No
     model = next(item for item in provider.models if item.name == model_name)
     base = f"{services.addresses.gateway}/v1"
     prompt = _QUESTION.format(nonce=uuid.uuid4().hex[:8])
-    own = {"cache-control": "no-cache", **(headers or {})}
-    if settings.tenants:
-        own["authorization"] = f"Bearer {settings.tenants[0].keys[0].get_secret_value()}"
+    own = {"cache-control": "no-cache", **headers}
     if provider.wire == "anthropic" and model.kind == "chat":
         own["anthropic-version"] = "2023-06-01"
         body = {"model": route, "max_tokens": _TOKENS, "messages": [{"role": "user", "content": prompt}]}
@@ -132,7 +158,12 @@ async def _post(services: Services, who: str, url: str, body: dict[str, Any], he
     by = answer.headers.get("x-reanimate-target", "")
     if answer.status_code != 200:
         said = answer.text[:200].replace("\n", " ")
-        return Asked(who, False, f"HTTP {answer.status_code}: {said}", "", _since(began), by, answer.status_code)
+        told, attempts = answer.headers.get("x-reanimate-attempts", ""), 0
+        if told.isascii() and told.isdigit():
+            attempts = int(told)
+        return Asked(
+            who, False, f"HTTP {answer.status_code}: {said}", "", _since(began), by, answer.status_code, attempts
+        )
     if (cache := answer.headers.get("x-reanimate-cache", "")) not in _DIRECT_CACHE:
         return Asked(who, False, f"not a model answered, but the cache ({cache})", "", _since(began), by, 200)
     try:

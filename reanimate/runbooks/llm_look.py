@@ -1,6 +1,6 @@
 """How the gateways see the LLM providers now, and what of it an incident is about."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -13,7 +13,7 @@ from reanimate.incidents.triage import ProviderLook
 from reanimate.llm_settings import LlmSettings
 from reanimate.switches.gateways import gateway_figures
 
-__all__ = ["LlmSubject", "SeenTarget", "look_at_providers", "seen_targets", "subject_of"]
+__all__ = ["LlmSubject", "SeenTarget", "kept_from_providers", "look_at_providers", "seen_targets", "subject_of"]
 
 _LATELY = timedelta(seconds=30)
 _ANSWERED_SHARE = 0.5
@@ -21,6 +21,8 @@ _LEAST = 3
 _LEAST_ANSWERS = 10
 _REFUSED_SHARE = 0.2
 _EMPTY_SHARE = 0.1
+_KEEPING = ("llm_cache", "llm_static")
+"""Switches by which something else answers than a provider."""
 
 
 @dataclass(frozen=True)
@@ -55,8 +57,17 @@ def subject_of(incident: Incident, settings: Settings) -> LlmSubject:
         target = f"{known}/{scope.get('model')}"
     route = scope.get("route") or (name if name in {item.name for item in llm.routes} else None)
     routes = (route,) if route else _routes_of(llm, known, target)
-    tenant = incident.component.removeprefix("tenant:") if incident.component.startswith("tenant:") else None
-    return LlmSubject(known, target, routes, scope.get("tenant") or tenant, scope.get("tool"), route)
+    return LlmSubject(known, target, routes, _tenant_of(incident.component, scope, llm), scope.get("tool"), route)
+
+
+def _tenant_of(component: str, scope: Mapping[str, str], llm: LlmSettings) -> str | None:
+    """Return whose calls it is about: of one tenant's quota that tenant's, so that nobody else is held for it."""
+    named = scope.get("tenant") or (component.removeprefix("tenant:") if component.startswith("tenant:") else None)
+    if named in (None, "*"):
+        quota = next((item for item in llm.quotas if item.name == scope.get("quota")), None)
+        if quota is not None and not set(quota.tenant) & set("*?["):
+            return quota.tenant
+    return named
 
 
 def _routes_of(llm: LlmSettings, provider: str | None, target: str | None) -> tuple[str, ...]:
@@ -112,6 +123,28 @@ async def seen_targets(services: Services, since: datetime | None = None) -> tup
     told = {name: said["llm"] for name, said in figures.items() if isinstance(said.get("llm"), dict)}
     names = [f"{item.name}/{model.name}" for item in services.settings.llm.providers for model in item.models]
     return {name: _seen(name, told) for name in names}, list(told)
+
+
+async def kept_from_providers(services: Services, routes: Collection[str]) -> str:
+    """Say why a question through the gateways would not reach a provider now; nothing when it would.
+
+    Their own rules keep calls away for a while after providers are well again, and a killed gateway is soon back.
+    """
+    figures = await gateway_figures(services, utcnow() - _LATELY)
+    told = {name: said["llm"] for name, said in figures.items() if isinstance(said.get("llm"), dict)}
+    if not told:
+        return "no gateway answers"
+    return "; ".join(f"{name}: {why}" for name, said in told.items() if (why := _kept_by_rules(said, routes)))
+
+
+def _kept_by_rules(said: Mapping[str, Any], routes: Collection[str]) -> str:
+    claims = ((said.get("policies") or {}).get("by_rules") or {}).items()
+    return ", ".join(
+        f"{cause} still holds {claim['switch']} = {claim['value']}"
+        for cause, held in claims
+        for claim in held
+        if claim["switch"] in _KEEPING and (claim["scope"] == "*" or claim["scope"] in routes)
+    )
 
 
 def _seen(name: str, told: Mapping[str, dict[str, Any]]) -> SeenTarget:

@@ -16,7 +16,7 @@ from reanimate.runbooks.action import Action, ActionContext, Evidence, NoParams,
 from reanimate.runbooks.actions.llm_traffic import about, targets_of
 from reanimate.runbooks.actions.people import order_notice
 from reanimate.runbooks.llm_ask import Asked, ask_route, ask_target, run_checks
-from reanimate.runbooks.llm_look import seen_targets
+from reanimate.runbooks.llm_look import kept_from_providers, seen_targets
 
 __all__ = ["CheckStatusPage", "VerifyAnswers", "WaitForProvider"]
 
@@ -134,6 +134,8 @@ class Proof(Params):
     """Of each route, through the gateway."""
     checks: bool = False
     """Also every question with a known answer, of each model in question; without one it cannot be verified."""
+    patience_s: Annotated[float, Field(ge=0)] = 600.0
+    """How long to wait while a gateway's own rules still keep calls from providers, or no gateway answers."""
 
 
 class VerifyAnswers(Action[Proof]):
@@ -141,11 +143,13 @@ class VerifyAnswers(Action[Proof]):
 
     name = "verify_answers"
     params = Proof
-    time_limit_s = 300.0
 
     def describe(self, incident: Incident, params: Proof) -> str:
         known = ", and every question with a known answer" if params.checks else ""
         return f"ask {params.answers} questions of each route through the gateway, and the provider itself{known}"
+
+    def limit_s(self, params: Proof) -> float:
+        return params.patience_s + 300.0
 
     def said(self, evidence: Evidence) -> str:
         return (
@@ -153,37 +157,78 @@ class VerifyAnswers(Action[Proof]):
         )
 
     async def act(self, context: ActionContext[Proof]) -> dict[str, Any]:
-        subject, targets = about(context), targets_of(context)
         headers = await _pass_of(context)
+        began, told = time.monotonic(), ""
+        while True:
+            evidence, wrong, kept = await self._try(context, headers)
+            if wrong:
+                raise VerificationFailed(
+                    f"answers of {context.incident.component} are not good: {'; '.join(wrong[:5])}",
+                    hint="containment stays; `reanimate llm status` shows the targets",
+                )
+            if not kept:
+                return evidence | {"passed": True}
+            if (waited := time.monotonic() - began) > context.params.patience_s:
+                raise VerificationFailed(
+                    f"{context.incident.component} could not be verified within {waited:.0f} s: {kept}",
+                    hint="containment stays; `reanimate llm status` shows the rules, `reanimate status` the gateway",
+                )
+            if kept != told:
+                await context.note("note", f"verification waits: {kept}")
+                told = kept
+            await asyncio.sleep(_EVERY_S)
+
+    async def _try(self, context: ActionContext[Proof], headers: dict[str, str]) -> tuple[Evidence, list[str], str]:
+        """Return what was answered, what is wrong with it, and what keeps questions from providers for a while."""
+        if kept := await kept_from_providers(context.services, about(context).routes):
+            # A provider that fails anew is not waited for: the rules would hold for as long as it does.
+            return {}, await _given_up(context), kept
+        evidence, through, direct = await self._ask(context, headers)
+        if any(asked.status is None for asked in through) and all(asked.ok for asked in direct):
+            return {}, [], "a gateway did not answer"
+        return evidence, self._wrong(context, evidence, [*through, *direct]), ""
+
+    @staticmethod
+    async def _ask(context: ActionContext[Proof], headers: dict[str, str]) -> tuple[Evidence, list[Asked], list[Asked]]:
+        subject, targets = about(context), targets_of(context)
+        tenant = subject.tenant if subject.tenant != "*" else None
         through: list[Asked] = []
         for route in subject.routes:
-            through += [await ask_route(context.services, route, headers) for _ in range(context.params.answers)]
+            through += [
+                await ask_route(context.services, route, headers, tenant) for _ in range(context.params.answers)
+            ]
         direct = [asked for name in targets if (asked := await ask_target(context.services, name)) is not None]
         checks = {name: await run_checks(context.services, name) for name in targets} if context.params.checks else {}
-        evidence: dict[str, Any] = {
+        evidence = {
             "through_gateway": [asked.to_json() for asked in through],
             "direct": [asked.to_json() for asked in direct],
             "checks": checks,
         }
-        wrong = [f"{asked.who}: {asked.detail}" for asked in (*through, *direct) if not asked.ok]
+        return evidence, through, direct
+
+    @staticmethod
+    def _wrong(context: ActionContext[Proof], evidence: Evidence, answers: list[Asked]) -> list[str]:
+        """Say what is wrong with the answers, or what was not asked at all."""
+        wrong = [f"{asked.who}: {asked.detail}" for asked in answers if not asked.ok]
         wrong += [
             f"{name}, {result['check']}: {result['found']}"
-            for name, results in checks.items()
+            for name, results in evidence["checks"].items()
             for result in results
             if not result["passed"]
         ]
-        if context.params.checks and not any(checks.values()):
+        if context.params.checks and not any(evidence["checks"].values()):
             wrong.append(
                 "no question with a known answer is set ([[llm.checks]]): whether answers are right is unknown"
             )
-        if not through:
+        if not evidence["through_gateway"]:
             wrong.append("no route asks it: there is nothing to verify through the gateway")
-        if wrong:
-            raise VerificationFailed(
-                f"answers of {context.incident.component} are not good: {'; '.join(wrong[:5])}",
-                hint="containment stays; `reanimate llm status` shows the targets",
-            )
-        return evidence | {"passed": True}
+        return wrong
+
+
+async def _given_up(context: ActionContext[Any]) -> list[str]:
+    """Say which of the models in question a gateway has given up."""
+    seen, _ = await seen_targets(context.services)
+    return [f"{name}: {seen[name].why or 'given up'}" for name in targets_of(context) if seen[name].open_at]
 
 
 async def _pass_of(context: ActionContext[Any]) -> dict[str, str]:
