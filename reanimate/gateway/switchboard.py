@@ -19,6 +19,9 @@ log = logging.getLogger("reanimate.gateway")
 
 Listener = Callable[[tuple[Claim, ...]], None]
 
+_TOLD_WITHIN_S = 0.001
+"""The calls that a document ends are told by then, if there are not very many."""
+
 
 class Switchboard:
     """What holds now. Each plane listens, and works out for itself what the claims mean to it."""
@@ -48,6 +51,10 @@ class Switchboard:
         document = read_document(body, headers, self._key, now)
         if document.is_newer_than(self.document):
             self._obey(document, body)
+            # First of all the calls that it ends are told so, in the loop's next turn: neither a line in the log nor a
+            # thread that wants the interpreter is to be in their way.
+            await asyncio.sleep(_TOLD_WITHIN_S)
+            _log(document)
             async with self._lock:
                 await asyncio.to_thread(self._keep)
         assert self.document is not None
@@ -58,6 +65,7 @@ class Switchboard:
         document = SwitchDocument.decode(body)
         if document.is_newer_than(self.document):
             self._obey(document, body)
+            asyncio.get_running_loop().call_later(_TOLD_WITHIN_S, _log, document)
 
     def load(self) -> None:
         """Obey what was kept. It may have expired since: the last known switches are better than none."""
@@ -66,7 +74,9 @@ class Switchboard:
             body = base64.b64decode(stored["body"])
             if not hmac.compare_digest(stored["signature"].encode(), sign(body, self._key).encode()):
                 raise InputInvalid("its signature is wrong")
-            self._obey(SwitchDocument.decode(body), body)
+            document = SwitchDocument.decode(body)
+            self._obey(document, body)
+            _log(document)
         except FileNotFoundError:
             return
         except (InputInvalid, ValueError, KeyError, TypeError, AttributeError, OSError) as error:
@@ -78,10 +88,8 @@ class Switchboard:
             listener(claims)
         self._body = body
         self.document = document
-        told = ", ".join(f"{c.switch} {c.scope} = {c.value}" for c in claims) or "all at their default"
         for tell in self.on_obeyed:
             tell(body)
-        log.warning("obeying switches %d of ledger %s: %s", document.seq, document.ledger, told)
 
     def _keep(self) -> None:
         body = self._body
@@ -91,3 +99,8 @@ class Switchboard:
         except OSError as error:
             # Obeyed all the same: not to obey a containment because a disk is full would be worse.
             log.error("cannot keep the switches in %s: %s", self._file, error)  # noqa: TRY400
+
+
+def _log(document: SwitchDocument) -> None:
+    told = ", ".join(f"{c.switch} {c.scope} = {c.value}" for c in document.switches) or "all at their default"
+    log.warning("obeying switches %d of ledger %s: %s", document.seq, document.ledger, told)

@@ -116,6 +116,20 @@ def test_journal__good_ends_are_sampled() -> None:
     assert 30 < wanted < 300
 
 
+def test_journal__what_the_second_choice_answers_at_once_is_told_twice_a_second() -> None:
+    """In an outage that is every call; a call that was tried in vain before is told as any that ends badly."""
+    stream, now = io.StringIO(), [1_000.0]
+    journal = Journal(lambda: now[0], False, stream)
+    call = _call_of_one_attempt()
+    call.ending, call.degraded = Ending.DEGRADED, ["main/large: timeout"]
+    assert [journal.wants(call) for _ in range(10)] == [True] * 2 + [False] * 8
+    assert all(journal.wants(_call()) for _ in range(20))
+    now[0] += 1
+    assert journal.wants(call)
+    journal.write(call, record_of(call, 11.3, 1_000.0))
+    assert _lines(stream)[0]["left_out"] == 8
+
+
 _GOOD = _call(Ending.ANSWERED)
 
 
@@ -242,11 +256,12 @@ def _timed(observer: Observer, call: Call, time: Any) -> float:
     began = time()
     for _ in range(100):
         observer.ended(call)
+    assert observer.figures
     return float(time() - began) / 100
 
 
 async def test_observer__writes_nothing_before_the_answer_has_left(capsys: pytest.CaptureFixture[str]) -> None:
-    """The loop sends at the end of its turn: what is written within it delays the answer that it is about."""
+    """A line in the log takes longer than a call: neither its caller nor others are to wait for it."""
     observer = Observer(LlmSettings())
     observer.ended(_call(Ending.DEGRADED))
     observer.ended(_call(Ending.FAILED))

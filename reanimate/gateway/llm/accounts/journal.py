@@ -55,23 +55,33 @@ class Journal:
                 structlog.processors.JSONRenderer(serializer=_dumps),
             ],
         )
-        self._bad, self._good = _Limit(_BAD_PER_SECOND), _Limit(_GOOD_PER_SECOND)
+        self._bad, self._good, self._spared = (
+            _Limit(_BAD_PER_SECOND),
+            _Limit(_GOOD_PER_SECOND),
+            _Limit(_GOOD_PER_SECOND),
+        )
 
     def wants(self, call: Call) -> bool:
         """Say whether a line is written about a call that has ended."""
-        bad = call.ending is not Ending.ANSWERED and call.ending is not Ending.ABANDONED
-        if not bad and random.random() >= _GOOD_SHARE:
-            return False
-        return (self._bad if bad else self._good).allows(int(self._clock()))
+        if call.ending is Ending.ANSWERED or call.ending is Ending.ABANDONED:
+            return random.random() < _GOOD_SHARE and self._good.allows(int(self._clock()))
+        return (self._spared if _was_spared(call) else self._bad).allows(int(self._clock()))
 
     def write(self, call: Call, record: dict[str, Any]) -> None:
         """Write the line."""
         level = {Ending.FAILED: "error", Ending.DEGRADED: "warning", Ending.REJECTED: "warning"}
         more: dict[str, Any] = {}
-        if self._bad.left_out:
-            more["left_out"], self._bad.left_out = self._bad.left_out, 0
+        if left_out := self._bad.left_out + self._spared.left_out:
+            more["left_out"] = left_out
+            self._bad.left_out = self._spared.left_out = 0
         if self.bodies:
             more["prompt"] = call.prompt.raw[:_BODY_LIMIT].decode("utf-8", "replace")
             if call.heard:
                 more["answer"] = b"".join(call.heard)[:_BODY_LIMIT].decode("utf-8", "replace")
         self._log.msg("llm call", level=level.get(call.ending or Ending.ABANDONED, "info"), **record, **more)
+
+
+def _was_spared(call: Call) -> bool:
+    """Say whether the first who was asked answered, only not the first choice: in an outage that is every call."""
+    attempts = call.attempts
+    return call.ending is Ending.DEGRADED and call.error is None and len(attempts) == 1 and attempts[0].failure is None

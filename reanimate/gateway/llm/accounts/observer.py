@@ -21,9 +21,9 @@ __all__ = ["Observer"]
 
 _AT_ONCE = 32
 _AT_LATEST_S = 0.02
-"""Calls are counted several at once, which costs each of them less; whoever looks sees them all. It is also later than
-their answers are sent: the loop writes to sockets at the end of its turn, and a line in the log takes longer than
-all the rest of a call."""
+"""Calls are counted several at once, which costs each of them less, and in a later turn of the loop than they end in: a
+line in the log takes longer than all the rest of a call, and neither its own caller nor others are to wait for it.
+Whoever looks sees them all."""
 
 
 class Observer:
@@ -37,7 +37,7 @@ class Observer:
         self._genai = GenAi()
         self._lookups = Lookups()
         self._ended: list[tuple[Call, float, float]] = []
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: asyncio.Handle | None = None
         self._journal = Journal(clock, settings.log_bodies)
         self._tracing: Tracing | None = open_tracing()
 
@@ -78,10 +78,13 @@ class Observer:
         """Take account of a call that has ended."""
         now = time.monotonic()  # of the same base as the loop's clock, which uvloop rounds to milliseconds
         self._ended.append((call, now, self._clock()))
-        if len(self._ended) >= _AT_ONCE or self._tracing is not None:
+        if self._tracing is not None:
             self._count_all()
         elif self._timer is None:
             self._timer = self._loop.call_later(_AT_LATEST_S, self._count_all)
+        elif len(self._ended) == _AT_ONCE:
+            self._timer.cancel()
+            self._timer = self._loop.call_soon(self._count_all)
 
     def _count_all(self) -> None:
         if self._timer is not None:
