@@ -227,7 +227,7 @@ class LlmCache:
         size, route = len(body) if body is not None else sum(map(len, call.heard or ())), call.route.settings
         if not route.cache_ttl_s and size > _FOR_BAD_TIMES:
             return
-        if lookup.key is not None or call.degraded or body is None:
+        if lookup.key is not None or body is None:
             self._keep(call, lookup, body, size)
             return
         self._later.append((call, lookup, body))
@@ -250,24 +250,35 @@ class LlmCache:
         known = self._memory.get(key)
         if known and not (route.cache_ttl_s or known.degraded) and self._age(known) < _AGAIN_S:
             return
-        if size <= _AT_ONCE and len(call.degraded) == len(lookup.known):
-            self._store(call, lookup, key, whole_answer(call, body))
+        is_small, is_worse = size <= _AT_ONCE, len(call.degraded) > len(lookup.known)
+        if is_small and (not is_worse or known is not None):
+            only_land = is_worse and self._stays(known, call)
+            self._store(call, lookup, key, whole_answer(call, body), only_land=only_land)
             return
         lookup.landing = True
-        task = asyncio.get_running_loop().create_task(self._store_aside(call, lookup, key, body))
+        aside = self._store_aside(call, lookup, key, body, is_small=is_small, is_worse=is_worse)
+        task = asyncio.get_running_loop().create_task(aside)
         self._underway.add(task)
         task.add_done_callback(self._underway.discard)
 
-    async def _store_aside(self, call: Call, lookup: _Lookup, key: bytes, body: bytes | None) -> None:
+    async def _store_aside(
+        self, call: Call, lookup: _Lookup, key: bytes, body: bytes | None, *, is_small: bool, is_worse: bool
+    ) -> None:
         try:
-            known = await self._get(key) if len(call.degraded) > len(lookup.known) else None
-            whole = await asyncio.to_thread(whole_answer, call, body)
-            # What was said on a good day stays for when nobody answers; those who wait now take what there is.
-            keeps_other = known is not None and not known.degraded and self._age(known) <= call.route.settings.stale_s
-            self._store(call, lookup, key, whole, only_land=keeps_other)
+            known = await self._disk.get_with_others(key) if is_worse else None
+            known = self._memory.get(key) or known
+            whole = whole_answer(call, body) if is_small else await asyncio.to_thread(whole_answer, call, body)
+            self._store(call, lookup, key, whole, only_land=is_worse and self._stays(known, call))
         finally:
             if lookup.leads:
                 self._flights.fail(key)  # those who still wait: nothing landed
+
+    def _stays(self, known: Entry | None, call: Call) -> bool:
+        """Say whether an answer stays when a worse one comes.
+
+        What was said on a good day is kept for when nobody answers; those who wait now take what there is.
+        """
+        return known is not None and not known.degraded and self._age(known) <= call.route.settings.stale_s
 
     def _store(self, call: Call, lookup: _Lookup, key: bytes, whole: Whole | None, *, only_land: bool = False) -> None:
         target = call.answered_by

@@ -53,6 +53,9 @@ class Disk:
         self._waiting: OrderedDict[bytes, Entry] = OrderedDict()
         self._waiting_size = 0
         self._underway: dict[bytes, Entry] = {}
+        self._asked: dict[bytes, asyncio.Future[Entry | None]] = {}
+        """What the next turn of a thread reads."""
+        self._reading: asyncio.Task[None] | None = None
         self._written = 0
         self._refused = False
 
@@ -63,6 +66,35 @@ class Disk:
         if (entry := self._waiting.get(key) or self._underway.get(key)) is not None:
             return entry
         return await asyncio.to_thread(self._read, key)
+
+    async def get_with_others(self, key: bytes) -> Entry | None:
+        """Return the same as `get`, for whom nobody waits: all that is asked for meanwhile takes one turn of a thread.
+
+        In an outage that is every call, and threads are in the way of the calls themselves.
+        """
+        if not self.limit:
+            return None
+        if (entry := self._waiting.get(key) or self._underway.get(key)) is not None:
+            return entry
+        loop = asyncio.get_running_loop()
+        asked = self._asked.setdefault(key, loop.create_future())
+        if self._reading is None:
+            self._reading = loop.create_task(self._read_asked())
+        return await asyncio.shield(asked)
+
+    async def _read_asked(self) -> None:
+        asked: dict[bytes, asyncio.Future[Entry | None]] = {}
+        try:
+            while self._asked:
+                asked, self._asked = self._asked, {}
+                found = await asyncio.to_thread(self._read_each, list(asked))
+                for future, entry in zip(asked.values(), found, strict=True):
+                    future.set_result(entry)
+        finally:
+            self._reading = None
+            for future in (*asked.values(), *self._asked.values()):  # when the process ends in between
+                future.cancel()
+            self._asked = {}
 
     def put(self, entry: Entry) -> None:
         """Have an entry written."""
@@ -123,6 +155,9 @@ class Disk:
                 log.warning("%s cannot be removed", path)
             return None
         return entry
+
+    def _read_each(self, keys: list[bytes]) -> list[Entry | None]:
+        return [self._read(key) for key in keys]
 
     def _write(self, entries: list[Entry]) -> None:
         """Write files, each whole or not at all. Not synced: the checksum tells after a crash, and a miss is cheap."""
