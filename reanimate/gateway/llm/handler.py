@@ -203,7 +203,7 @@ class Handler:
             self._stored.bind(call)
             opened = await self._failover.open(call, outgoing)
             if opened.reader is not None:
-                await self._delivery.deliver(call, opened)
+                opened = await self._delivery.deliver(call, opened)
                 self._cache.keep(call, None)
             else:
                 await self._send(call, opened)

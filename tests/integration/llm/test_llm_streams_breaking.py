@@ -309,6 +309,69 @@ async def test_structured_output_that_would_not_be_well_formed_gets_no_end(rig: 
         await rig.read_chat(case, response_format=FORMAT)
 
 
+RESPONSES_TOOLS: Any = [{"type": "function", **TOOLS[0]["function"], "strict": False}]
+TOOL_CALLS: dict[str, tuple[str, str, dict[str, Any]]] = {
+    "chat": ("main", "/v1/chat/completions", {"tools": TOOLS}),
+    "messages": ("main-a", "/v1/messages", {"tools": CLAUDE_TOOLS, "max_tokens": 1000}),
+    "responses": ("main", "/v1/responses", {"tools": RESPONSES_TOOLS}),
+}
+
+
+def _arguments(chunks: list[dict[str, Any]]) -> dict[int, str]:
+    """Return the arguments of each tool call, put together, on any wire."""
+    found: dict[int, str] = {}
+    for chunk in chunks:
+        for choice in chunk.get("choices", ()):
+            for piece in choice["delta"].get("tool_calls") or ():
+                found[piece["index"]] = found.get(piece["index"], "") + (piece["function"].get("arguments") or "")
+        if chunk.get("type") == "content_block_delta":
+            found[chunk["index"]] = found.get(chunk["index"], "") + chunk["delta"]["partial_json"]
+        if chunk.get("type") == "response.function_call_arguments.delta":
+            found[chunk["output_index"]] = found.get(chunk["output_index"], "") + chunk["delta"]
+    return found
+
+
+@pytest.mark.parametrize("how", ["fin", "end"])
+@pytest.mark.parametrize("wire", TOOL_CALLS)
+async def test_tool_calls_begin_anew_while_nothing_was_given(rig: StreamRig, wire: str, how: str) -> None:
+    """The role, an empty beginning, or the mere name of a tool binds nobody: another provider is asked anew."""
+    first, path, fields = TOOL_CALLS[wire]
+    case = rig.case(first, first.replace("main", "backup"), " [[tools=2]]")
+    case.breaks("cut", how=how, after=0)
+    head, body = await _raw(rig, case, path, **fields)
+    chunks = _chunks(body)
+    found = list(_arguments(chunks).values())
+    assert len(found) == 2
+    assert all("city" in json.loads(arguments) for arguments in found)
+    assert head["x-reanimate-target"] == f"{first.replace('main', 'backup')}/{case.model}"
+    assert case.counts[1] == 1
+    assert case.counts[0] in (1, 2)  # a connection that was broken before anything came is tried once more at once
+    begun = [chunk for chunk in chunks if chunk.get("type") in ("message_start", "response.created")]
+    assert len(begun) == (0 if wire == "chat" else 1)
+    assert len({chunk["id"] for chunk in chunks if "choices" in chunk}) == (1 if wire == "chat" else 0)
+
+
+async def test_a_tool_call_of_which_only_the_name_came_is_held_until_there_is_more(rig: StreamRig) -> None:
+    """It stalls behind the name. Where nobody else answers, that is no broken stream: an error with its status."""
+    case, alone = (rig.case("main-a", "backup-a", " [[tools=1]]") for _ in range(2))
+    case.breaks("stall", after=0)
+    _, path, fields = TOOL_CALLS["messages"]
+    head, body = await _raw(rig, case, path, **fields)
+    assert head["x-reanimate-degraded"] == f"main-a/{case.model}: stall"
+    assert len(_arguments(_chunks(body))) == 1
+    assert case.counts == (1, 1)
+    alone.breaks("stall", after=0)
+    alone.breaks("status", where="backup", error="server_error")
+    said = [{"role": "user", "content": alone.prompt}]
+    asked = {"model": alone.route, "stream": True, "messages": said, **fields}
+    async with rig.gateway.http.post(rig.gateway.url + path, json=asked) as answer:
+        told = (await answer.json())["error"]["message"]
+        assert answer.status == 502
+    assert f"main-a/{alone.model}: nothing came for 0.3 s" in told
+    assert f"backup-a/{alone.model}" in told
+    assert alone.counts[0] == 1  # who fell silent is not asked again
+
+
 @pytest.mark.parametrize("after", [1, 3, 6])
 async def test_tool_calls_are_never_completed_by_another_model(rig: StreamRig, after: int) -> None:
     case, other = rig.case(prompt=" [[tools=2]]"), rig.case("main-a", "backup-a", prompt=" [[tools=2]]")

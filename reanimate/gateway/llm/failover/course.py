@@ -70,7 +70,7 @@ class Course:
         self._candidates = candidates
         self._purpose = purpose
         left = call.route.settings.attempts - len(call.attempts)
-        self._left = left if purpose == "first" else max(left, 1)
+        self._left = max(left, 1) if purpose == "continuation" else left
         self._pending: list[Trial] = []
         self._here: Trial | None = None
         """The request that is underway in the caller's own task."""
@@ -192,7 +192,7 @@ class Course:
 
     def _ask_beside(self, line: Line, out: Outgoing) -> None:
         """Ask in a task of its own, while another one is waited for."""
-        one = self._begin(line, "hedge" if self._purpose == "first" else self._purpose)
+        one = self._begin(line, self._purpose if self._purpose == "continuation" else "hedge")
         task = self._loop.create_task(self._beside(one, out))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)

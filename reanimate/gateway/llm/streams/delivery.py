@@ -1,12 +1,17 @@
-"""A streamed answer on its way to the caller: passed on as it comes, gone on with elsewhere when it breaks off."""
+"""A streamed answer on its way to the caller: passed on as it comes, gone on with elsewhere when it breaks off.
+
+The head goes out with the first bytes that bind. The name of a tool alone binds nobody yet, and the arguments may take
+long to come: when the stream breaks off in between, another provider is asked anew, as if nothing had been.
+"""
 
 import asyncio
 
 from reanimate.gateway.llm.call import Call, Usage
 from reanimate.gateway.llm.endpoints import Shape
+from reanimate.gateway.llm.failover.course import Build
 from reanimate.gateway.llm.failover.failover import Failover
 from reanimate.gateway.llm.failover.opened import Opened
-from reanimate.gateway.llm.failover.verdict import AllFailed
+from reanimate.gateway.llm.failover.verdict import AllFailed, passed_on
 from reanimate.gateway.llm.failures import Failure, Help, Rejected
 from reanimate.gateway.llm.marks import marks
 from reanimate.gateway.llm.streams.continuing.reasons import why_not
@@ -17,7 +22,7 @@ from reanimate.gateway.llm.streams.continuing.stitch import Unstitchable
 from reanimate.gateway.llm.streams.leg import Leg
 from reanimate.gateway.llm.streams.reader import StreamBroken
 from reanimate.gateway.llm.wire.events import Event, EventKind, Facts
-from reanimate.gateway.llm.wire.outgoing import asks_for_usage
+from reanimate.gateway.llm.wire.outgoing import asks_for_usage, outgoing
 
 __all__ = ["Delivery"]
 
@@ -35,8 +40,8 @@ class Delivery:
         self._failover = failover
         self._loop = asyncio.get_running_loop()
 
-    async def deliver(self, call: Call, opened: Opened) -> None:
-        """Send the whole answer, from one provider or several.
+    async def deliver(self, call: Call, opened: Opened) -> Opened:
+        """Send the whole answer, from one provider or several; return what it was begun with.
 
         Raises:
             Rejected: it broke off and cannot be gone on with; the head was sent already, and a part of the answer.
@@ -45,7 +50,7 @@ class Delivery:
         late = Rejected(504, "deadline", f"the time of route {call.route.name!r} was up before the answer was complete")
         timer = self._loop.call_at(call.deadline, call.end, late)
         try:
-            await _Stream(call, self._failover).run(opened)
+            return await _Stream(call, self._failover).run(opened)
         finally:
             timer.cancel()
 
@@ -71,26 +76,37 @@ class _Stream:
         self._lost: set[str] = set()
         """Of these, who is not asked to go on with it either."""
 
-    async def run(self, opened: Opened) -> None:
+    async def run(self, opened: Opened) -> Opened:
         call = self._call
-        failure: Failure | None = None
         try:
-            opened.attempt.served = True
-            leg = self._leg = Leg(call, opened)
-            await call.request.start(200, [*marks(call, provider=opened.headers), _HEAD])
-            failure = await self._pass_on(leg)
+            failure = await self._begun(opened)
             while failure is not None:
-                failure = await self._continued(failure)
+                if call.request.started:
+                    failure = await self._continued(failure)
+                else:
+                    opened = await self._open_anew(opened, failure)
+                    failure = await self._begun(opened)
+            return opened
         finally:
             # Whoever is still being read is left here: the caller has gone, or was told to stop.
             self._end_leg(None)
             call.usage += self._used
 
+    async def _begun(self, opened: Opened) -> Failure | None:
+        opened.attempt.served = True
+        leg = self._leg = Leg(self._call, opened)
+        return await self._pass_on(leg)
+
     async def _pass_on(self, leg: Leg) -> Failure | None:
         """Pass on what a provider gives, as it is; return why it broke off, None when it is complete."""
+        call = self._call
         self._told = leg.facts
         try:
             events = leg.first()
+            if not call.request.started:
+                while leg.facts.tools and _binds_nobody(leg.facts) and not leg.is_over:
+                    events = [*events, *await leg.next()]
+                await call.request.start(200, [*marks(call, provider=leg.opened.headers), _HEAD])
             while not leg.is_over:
                 await self._send(_raw(events, self._hides_usage))
                 events = await leg.next()
@@ -99,6 +115,24 @@ class _Stream:
             return broken.failure
         await self._finish(_raw(events, self._hides_usage) + leg.end_mark())
         return None
+
+    async def _open_anew(self, broken: Opened, failure: Failure) -> Opened:
+        """Ask another provider, as the caller was given nothing yet.
+
+        Raises:
+            AllFailed: nobody answers.
+        """
+        call, name = self._call, broken.target.name
+        broken.attempt.served = False
+        self._used = Usage()
+        if failure.help is Help.NONE:
+            raise passed_on(name, failure)
+        call.degraded.append(f"{name}: {failure.kind}")
+        try:
+            return await self._open(outgoing, "next")
+        except AllFailed as failed:
+            why = f"{name}: {failure.detail}; nobody else answers: {failed.message}"
+            raise AllFailed(502, "all_failed", why, retry_after_s=failed.retry_after_s) from None
 
     async def _continued(self, failure: Failure) -> Failure | None:
         """Have another provider go on; return why it broke off too, None when the answer is complete.
@@ -149,7 +183,7 @@ class _Stream:
             raise self._broken_off(failure, why)
         try:
             continuation = Continuation(call, told.text, len(told.text_parts))
-            opened = await self._open(continuation)
+            opened = await self._open(continuation.build, "continuation")
         except Unstitchable as error:
             raise self._broken_off(failure, str(error)) from None
         except AllFailed as failed:
@@ -161,19 +195,15 @@ class _Stream:
         stitch = continuation.stitch(leg.opened.target)
         return seam_for(self._call, self._told, leg.facts, stitch, self._used, shows_usage=not self._hides_usage)
 
-    async def _open(self, continuation: Continuation) -> Opened:
+    async def _open(self, build: Build, purpose: str) -> Opened:
         """Ask others to go on; where none can, those who broke off, unless they fell silent or did not fit."""
         call = self._call
         try:
-            return await self._failover.open(
-                call, continuation.build, exclude=frozenset(self._broken), purpose="continuation"
-            )
+            return await self._failover.open(call, build, exclude=frozenset(self._broken), purpose=purpose)
         except AllFailed:
             if self._broken == self._lost or len(call.attempts) >= call.route.settings.attempts:
                 raise
-        return await self._failover.open(
-            call, continuation.build, exclude=frozenset(self._lost), purpose="continuation"
-        )
+        return await self._failover.open(call, build, exclude=frozenset(self._lost), purpose=purpose)
 
     def _end_leg(self, failure: Failure | None) -> None:
         leg, self._leg = self._leg, None
@@ -209,6 +239,12 @@ class _Stream:
         call.was_answered()
         self._hear(data)
         await call.request.send(data, more=False)
+
+
+def _binds_nobody(facts: Facts) -> bool:
+    """Say whether there is nothing yet but the names of tools."""
+    tools = any(call.is_whole or any(call.parts) for call in facts.tools)
+    return not tools and not any(facts.text_parts) and not facts.thinking and facts.welded is None
 
 
 def _raw(events: list[Event], hides_usage: bool) -> bytes:
