@@ -9,15 +9,21 @@ from reanimate.gateway.llm.prompt import BYTES_PER_TOKEN, Needs
 
 __all__ = ["estimated_count", "estimated_usage"]
 
+_TOKENS_PER_PIECE = 4
+"""Pieces that are longer on average are no tokens."""
+
 
 def estimated_usage(needs: Needs, known: Usage | None, said: Iterable[str], pieces: int = 0) -> Usage:
-    """Return what an answer used whose provider did not say it, or not all: by its length and its `pieces`.
+    """Return what an answer used whose provider did not say it, or not all.
+
+    Most providers stream token by token: then its `pieces` are counted, else its length is what there is to go by.
 
     An answer that was delivered is neither free nor the whole of what was reserved for it.
     """
     known = known or Usage()
     length = sum(len(text.encode()) for text in said)
-    output = max(known.output_tokens, pieces, -(-length // BYTES_PER_TOKEN))
+    by_length = -(-length // BYTES_PER_TOKEN)
+    output = max(known.output_tokens, pieces if by_length <= pieces * _TOKENS_PER_PIECE else by_length)
     return Usage(known.input_tokens or needs.input_tokens, output, known.cached_tokens, estimated=True)
 
 
