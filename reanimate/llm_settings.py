@@ -216,6 +216,9 @@ class LlmSettings(Section):
     max_body_mb: Annotated[float, Field(gt=0)] = 32.0
     probe_tokens_per_hour: Annotated[int, Field(ge=0)] = 20_000
     """At most this many tokens an hour, for each provider, go into the gateway's own shadow calls."""
+    return_max_s: Seconds = 12.0
+    """How long the way back to all calls takes at most for a provider that was out. It gets its first calls as soon as
+    a probe is good, and all of them 0.75 s later; each time that it falls again within 30 s it takes twice as long."""
     cache_memory_mb: Annotated[float, Field(ge=0)] = 16.0
     cache_disk_mb: Annotated[float, Field(ge=0)] = 256.0
     queue_wait_s: Seconds = 10.0

@@ -17,8 +17,9 @@ _WINDOW_MIN = 10
 _BAD_SHARE = 0.5
 _RELAPSE_S = 30.0
 """Open again this soon after it began to come back: it is given less trust the next time."""
-_TRUST_LEVELS = 5
-"""Each doubles the time that a step takes; the first calls go there all the same as soon as probes are good."""
+_TRUST_LEVELS = 10
+"""Each doubles the time that a step takes, up to the bound that is set; the first calls go there all the same as soon
+as probes are good."""
 _RELAPSED_GOOD = 2
 
 RAMP = (0.05, 0.25, 0.5)
@@ -56,10 +57,12 @@ class Breaker:
 
     __slots__ = (
         "_credit", "_good", "_in_a_row", "_late", "_relapses", "_returned_at", "_samples",
-        "_step", "_step_at", "opened_at", "probe_at", "standing", "suspected_at", "troubled",
+        "_step", "_step_at", "opened_at", "probe_at", "return_max_s", "standing", "suspected_at", "troubled",
     )  # fmt: skip
 
-    def __init__(self) -> None:
+    def __init__(self, return_max_s: float = 12.0) -> None:
+        """`return_max_s`: how long the way back takes at most, from the first call to all of them."""
+        self.return_max_s = return_max_s
         self.standing = Standing.CLOSED
         self.troubled = False
         """Whether a good answer changes anything."""
@@ -230,7 +233,9 @@ class Breaker:
         return True
 
     def _open(self, now: float) -> bool:
-        relapsed = self._returned_at is not None and now - self._returned_at < _RELAPSE_S
+        relapsed = self._returned_at is not None and (
+            self.standing is Standing.RAMPING or now - self._returned_at < _RELAPSE_S
+        )
         self._relapses = min(self._relapses + 1, _TRUST_LEVELS) if relapsed else 0
         self.standing = Standing.OPEN
         self.troubled = True
@@ -242,7 +247,8 @@ class Breaker:
     def _went_well(self, now: float) -> bool:
         """It is coming back, and did something well; True when it is back."""
         self._good += 1
-        if now - self._step_at < _STEP_S * (1 << self._relapses) or self._good < _STEP_GOOD:
+        step_s = min(_STEP_S * (1 << self._relapses), self.return_max_s / len(RAMP))
+        if now - self._step_at < step_s or self._good < _STEP_GOOD:
             return False
         self._step_at = now
         self._good = 0

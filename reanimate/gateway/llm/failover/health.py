@@ -130,6 +130,8 @@ class Health:
                 self._targets[name].renew(target)
             else:
                 self.of(target)
+        for line in self.lines():
+            line.breaker.return_max_s = catalogue.settings.return_max_s
 
     def lines(self) -> list[Line]:
         """Return every line, in the order of the settings."""
