@@ -1,5 +1,6 @@
 """What the LLM plane counts: by second, route, target and tenant; quantiles; failures in a row; what windows say."""
 
+import sys
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -10,6 +11,7 @@ from llm_answers_by_hand import route_of
 from llm_calls import call_of
 
 from reanimate.gateway.llm.accounts.account import is_unanswered
+from reanimate.gateway.llm.accounts.buckets import Bucket, Names
 from reanimate.gateway.llm.accounts.figures import Figures
 from reanimate.gateway.llm.accounts.spread import Spread, bin_of
 from reanimate.gateway.llm.call import Attempt, Call, Ending, Tenant, Usage
@@ -176,3 +178,26 @@ def test_spread__quantiles_are_at_most_one_bin_off(seconds: list[float], share: 
 
 def test_spread__of_nothing() -> None:
     assert Spread({}).quantile_ms(0.5) is None
+
+
+_COUNTS = st.dictionaries(st.tuples(st.sampled_from("abc"), st.text(max_size=3)), st.integers(1, 10**9), max_size=50)
+
+
+@given(st.lists(_COUNTS, max_size=5))
+def test_buckets__packed_they_are_the_same(several: list[dict[tuple[str, str], float]]) -> None:
+    names, plain, through = Names(), Bucket(0), Bucket(0)
+    for second, counts in enumerate(several):
+        bucket = Bucket(second)
+        bucket.add({**counts})
+        plain.add({**counts})
+        names.unpack(names.pack(bucket), through)
+    assert through.counts == plain.counts
+
+
+def test_buckets__an_hour_of_seconds_takes_little_memory() -> None:
+    """What is kept of a second with a hundred keys takes 12 bytes for each of them."""
+    names = Names()
+    bucket = Bucket(1)
+    bucket.add({("took", "chat", number): 1.0 for number in range(100)})
+    packed = names.pack(bucket)
+    assert sys.getsizeof(packed.numbers) + sys.getsizeof(packed.counts) < 1_500 < sys.getsizeof(bucket.counts)

@@ -5,11 +5,11 @@ Buckets of a second become buckets of ten after ten minutes. Time is passed in b
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from reanimate.gateway.llm.accounts.account import Key, account, is_unanswered
+from reanimate.gateway.llm.accounts.buckets import Bucket, Names, Packed
 from reanimate.gateway.llm.accounts.window import Window, figures_of, window_of
 from reanimate.gateway.llm.call import Call, Ending
 
@@ -25,17 +25,6 @@ _OTHERS = "(others)"
 """Whom the calls of all further tenants count for: a caller who makes up names must not fill the memory."""
 
 
-@dataclass(slots=True)
-class _Bucket:
-    second: int
-    counts: dict[Key, float] = field(default_factory=dict)
-
-    def add(self, counts: dict[Key, float]) -> None:
-        known = self.counts
-        for key, count in counts.items():
-            known[key] = known.get(key, 0) + count
-
-
 class Figures:
     """Counts of calls, each in the second in which it ended."""
 
@@ -43,9 +32,14 @@ class Figures:
         """Take the time from `clock`, in seconds of the epoch."""
         self._clock = clock
         self.started_at = datetime.fromtimestamp(clock(), UTC)
-        self._fine: deque[_Bucket] = deque()
-        self._coarse: deque[_Bucket] = deque()
-        self._past = _Bucket(0)
+        self._names = Names()
+        self._newest: Bucket | None = None
+        self._fine: deque[Packed] = deque()
+        """The seconds before the newest."""
+        self._coarse: deque[Packed] = deque()
+        self._folding = Bucket(0)
+        """The newest of the coarse ones."""
+        self._past = Bucket(0)
         """Since the start, but for the newest of the buckets."""
         self._rows: dict[tuple[str, str], int] = {}
         self._tenants: set[str] = set()
@@ -61,12 +55,15 @@ class Figures:
 
         A process that does this shows no figures of its own.
         """
-        total = _Bucket(0)
+        total = Bucket(0)
         for bucket in self._fine:
-            total.add(bucket.counts)
+            self._names.unpack(bucket, total)
+        if self._newest is not None:
+            total.add(self._newest.counts)
         rows = [[*key, count] for key, count in self._rows.items() if count != _UNCHANGED]
         self._fine.clear()
-        self._past = _Bucket(0)
+        self._newest = None
+        self._past = Bucket(0)
         self._rows = dict.fromkeys(self._rows, _UNCHANGED)
         return [[[[*key], count] for key, count in total.counts.items()], rows]
 
@@ -107,10 +104,10 @@ class Figures:
 
     def counts(self) -> dict[Key, float]:
         """Return the counts since the start."""
-        total = _Bucket(0)
+        total = Bucket(0)
         total.add(self._past.counts)
-        if self._fine:
-            total.add(self._fine[-1].counts)
+        if self._newest is not None:
+            total.add(self._newest.counts)
         return total.counts
 
     def in_a_row(self, kind: str, name: str) -> int:
@@ -118,34 +115,42 @@ class Figures:
         return self._rows.get((kind, name), 0)
 
     def _since(self, second: float) -> dict[Key, float]:
-        total = _Bucket(0)
+        total = Bucket(0)
         for bucket in self._coarse:
             if bucket.second + _COARSE_S > second:
-                total.add(bucket.counts)
+                self._names.unpack(bucket, total)
+        if self._folding.second + _COARSE_S > second:
+            total.add(self._folding.counts)
         for bucket in self._fine:
             if bucket.second >= second:
-                total.add(bucket.counts)
+                self._names.unpack(bucket, total)
+        if self._newest is not None and self._newest.second >= second:
+            total.add(self._newest.counts)
         return total.counts
 
-    def _bucket(self) -> _Bucket:
+    def _bucket(self) -> Bucket:
+        """Return the one of this second. The one before is packed: only what is added to has to be quick."""
         second = int(self._clock())
-        if self._fine and self._fine[-1].second >= second:
-            return self._fine[-1]
+        newest = self._newest
+        if newest is not None:
+            if newest.second >= second:
+                return newest
+            self._past.add(newest.counts)
+            self._fine.append(self._names.pack(newest))
         while len(self._fine) > 1 and self._fine[0].second < second - _FINE_S:
             self._fold(self._fine.popleft())
         while self._coarse and self._coarse[0].second < second - _HOUR_S - _COARSE_S:
             self._coarse.popleft()
-        if self._fine:
-            self._past.add(self._fine[-1].counts)
-        bucket = _Bucket(second)
-        self._fine.append(bucket)
+        bucket = self._newest = Bucket(second)
         return bucket
 
-    def _fold(self, bucket: _Bucket) -> None:
+    def _fold(self, bucket: Packed) -> None:
         second = bucket.second - bucket.second % _COARSE_S
-        if not self._coarse or self._coarse[-1].second < second:
-            self._coarse.append(_Bucket(second))
-        self._coarse[-1].add(bucket.counts)
+        if self._folding.second < second:
+            if self._folding.counts:
+                self._coarse.append(self._names.pack(self._folding))
+            self._folding = Bucket(second)
+        self._names.unpack(bucket, self._folding)
 
     def _tenant(self, name: str) -> str:
         if name in self._tenants:
