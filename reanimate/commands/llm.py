@@ -52,7 +52,22 @@ def _scope(route: str, tenant: str | None) -> str:
         raise InputInvalid("give --route or --tenant, not both")
     if route != "*" and route not in (known := [item.name for item in load_settings().llm.routes]):
         raise NotFound(f"no route is called {route!r}", hint=f"routes are: {', '.join(known) or 'none'}")
-    return f"tenant:{tenant}" if tenant is not None else route
+    return _known_subject(f"tenant:{tenant}") if tenant is not None else route
+
+
+def _known_subject(subject: str) -> str:
+    """Return `subject` if there can be calls of it: a kill of a misspelt tenant stops nobody.
+
+    Raises:
+        NotFound: no tenant or route of the settings is called so. Tools, and tenants where none are set, only callers
+            know.
+    """
+    kind, _, name = subject.partition(":")
+    llm = load_settings().llm
+    known = {"tenant": [item.name for item in llm.tenants], "route": [item.name for item in llm.routes]}.get(kind)
+    if name and known and name not in known:
+        raise NotFound(f"no {kind} is called {name!r}", hint=f"{kind}s are: {', '.join(known)}")
+    return subject
 
 
 def _options(scope: str) -> str:
@@ -161,7 +176,8 @@ def degrade(
 @app.command()
 def kill(subject: Subject, reason: Reason = _MANUAL, dry_run: DryRun = False, json: JsonFlag = False) -> None:
     """Stop all calls of a tenant, a route or with a tool, also those that are underway."""
-    _change([Claim("llm_kill", subject, "kill")], [], reason, dry_run, json, f"reanimate llm allow {subject}")
+    claim = Claim("llm_kill", _known_subject(subject), "kill")
+    _change([claim], [], reason, dry_run, json, f"reanimate llm allow {subject}")
 
 
 @app.command()
@@ -173,7 +189,7 @@ def rate(
     json: JsonFlag = False,
 ) -> None:
     """Cut the calls of a tenant, a route or with a tool to so many a minute."""
-    claim = Claim("llm_rate", subject, per_minute)
+    claim = Claim("llm_rate", _known_subject(subject), per_minute)
     _change([claim], [], reason, dry_run, json, f"reanimate llm allow {subject}")
 
 

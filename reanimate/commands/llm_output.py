@@ -23,7 +23,7 @@ def _value(value: Any) -> str:
 def show_change(change: Change, back: str) -> None:
     """Show, for each gateway, what a switch was and what it is now, and how to go back."""
     if not change.effects:
-        out.print("nothing to change" if not (change.placed or change.lifted) else "no gateway answers now")
+        _show_claims(change)
     else:
         table = Table("gateway", "switch", "scope", "before", "after", "")
         for effect in change.effects:
@@ -36,8 +36,19 @@ def show_change(change: Change, back: str) -> None:
         err.print(f"[yellow]gateway {name} was not reached:[/] {escape(why)}; it asks by itself when it is back")
     if change.seq is None:
         out.print("nothing was changed", highlight=False)
-    else:
+    elif change.placed or change.lifted:
         out.print(f"change {change.seq}; to go back: [bold]{escape(back)}[/]", highlight=False)
+
+
+def _show_claims(change: Change) -> None:
+    """Show what is wanted where no gateway answers that could say what it came to."""
+    if not (change.placed or change.lifted):
+        out.print("nothing to change")
+    would = "would be " if change.seq is None else ""
+    for claim in change.placed:
+        out.print(f"{would}held: {claim.switch} of {claim.scope} = {claim.value}", highlight=False)
+    for claim in change.lifted:
+        out.print(f"{would}lifted: {claim.switch} of {claim.scope} = {claim.value}", highlight=False)
 
 
 def show_recovery(rounds: Sequence[Round], dry_run: bool) -> None:

@@ -84,7 +84,8 @@ async def change(
             Effect(name, *key, values.get(key), expected.get(key), "dry run") for name, values in before.items()
             for key in touched
         ]  # fmt: skip
-        return Change(tuple(effects), None, tuple(place), tuple(lifted), {})
+        silent = {name: "it does not answer now" for name in await control_urls(services) if name not in before}
+        return Change(tuple(effects), None, tuple(place), tuple(lifted), silent)
     obeyed = await _carry_out(services, place, lifted, cause, reason, actor)
     after = await _values_at(services)
     effects = [

@@ -47,10 +47,13 @@ class Round:
         return {**self.change.to_json(), "answered": vars(self.answered) if self.answered else None}
 
 
-async def answered_since(services: Services, since: datetime, route: str | None = None) -> Answered:
-    """Add up what the gateways counted since a moment, of one route or of all."""
+async def answered_since(services: Services, since: datetime, route: str | None = None) -> Answered | None:
+    """Add up what the gateways counted since a moment, of one route or of all; None when not one of them says."""
     calls = failed = 0
-    for figures in (await gateway_figures(services, since)).values():
+    told = [figures for figures in (await gateway_figures(services, since)).values() if "error" not in figures]
+    if not told:
+        return None
+    for figures in told:
         counted = figures.get("llm") or {}
         if route is not None:
             counted = (counted.get("routes") or {}).get(route) or {}
@@ -66,7 +69,8 @@ async def recover_gradually(
 
     Raises:
         NotFound: it holds nothing of the LLM plane that comes back this way.
-        CheckFailed: calls went unanswered after a step, which was taken back; earlier ones stay.
+        CheckFailed: calls went unanswered after a step, or nobody could say how they went; it was taken back, and
+            earlier ones stay.
     """
     held = await _held(services, cause)
     if not held:
@@ -91,6 +95,12 @@ async def recover_gradually(
         if not dry_run:
             await asyncio.sleep(step_s)
             answered = await answered_since(services, began)
+            if answered is None:
+                await _take_back(services, held, next_ones, cause, actor)
+                raise CheckFailed(
+                    "no gateway says how calls went after a step, which was taken back",
+                    hint="try again when `reanimate status` shows it ready; `reanimate hold lift` does not look",
+                )
             if answered.is_bad:
                 await _take_back(services, held, next_ones, cause, actor)
                 raise CheckFailed(

@@ -136,6 +136,7 @@ async def test_recover__step_by_step_and_only_ones_own(gateway: LlmGateway, llm:
         (["cache", "on", "--route", "nowhere"], "no route is called 'nowhere'"),
         (["degrade", "awful"], "is no level"),
         (["kill", "everybody"], "llm_kill cannot be set for 'everybody'"),
+        (["kill", "route:nowhere"], "no route is called 'nowhere'"),
         (["allow", "tenant:nobody"], "neither kills nor cuts"),
         (["offline", "--route", "chat", "--tenant", "a"], "not both"),
     ],
@@ -147,6 +148,21 @@ async def test_mistakes_are_one_clear_line(llm: Run, arguments: list[str], said:
     assert (wrong.returncode, wrong.stdout) == (1, "")
     assert said in " ".join(wrong.stderr.split())
     assert "Traceback" not in wrong.stderr
+
+
+async def test_mistakes__a_tenant_that_there_is_not(llm: Run, gateway: LlmGateway) -> None:
+    """A misspelt tenant is not stopped in vain, where tenants are set; lifting asks for nothing of the kind."""
+    settings = gateway.home / "reanimate.toml"
+    before = settings.read_text()
+    settings.write_text(before + '[[llm.tenants]]\nname = "good"\nkeys = ["key"]\n')
+    try:
+        for arguments in (["kill", "tenant:god"], ["rate", "tenant:god", "5"], ["cache", "on", "--tenant", "god"]):
+            wrong = await llm(*arguments)
+            assert wrong.returncode == 1
+            assert "no tenant is called 'god'" in wrong.stderr
+        assert (await llm("kill", "tenant:good", "--dry-run")).returncode == 0
+    finally:
+        settings.write_text(before)
 
 
 async def test_status__who_holds_what(llm: Run) -> None:
@@ -165,6 +181,13 @@ async def test_change__gateway_is_away(llm: Run, gateway: LlmGateway) -> None:
     try:
         done = await llm("cache", "on", "--json")
         assert list(json.loads(done.stdout)["not_reached"]) == ["gateway"]
+        planned = await llm("tier", "cheaper", "--dry-run")
+        assert "would be held: llm_tier of * = cheaper" in planned.stdout
+        assert "gateway gateway was not reached" in planned.stderr
+        blind = await llm("recover", "--step-s", "0")
+        assert blind.returncode == 1
+        assert "no gateway says how calls went after a step, which was taken back" in blind.stderr
+        assert [hold["value"] for hold in json.loads((await llm("status", "--json")).stdout)["holds"]] == ["first"]
     finally:
         await gateway.start()
     assert json.loads((await llm("cache", "off", "--json")).stdout)["not_reached"] == {}
