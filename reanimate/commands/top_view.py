@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from reanimate.incidents.wording import clock_time, count, latency, share, size
+from reanimate.quota.amounts import said as amount
 
 __all__ = ["draw"]
 
@@ -52,7 +53,7 @@ def _gateway(said: dict[str, Any]) -> Iterator[RenderableType]:
     if said["routes"]:
         yield _routes(said["routes"])
     if said["quota"]:
-        yield _quota(said["quota"])
+        yield _quota(said["quota"], said["currency"])
     for rule in said["rules"]:
         for held in rule["holds"]:
             yield Text.from_markup(
@@ -111,19 +112,18 @@ def _routes(routes: list[dict[str, Any]]) -> Table:
     return table
 
 
-def _quota(quotas: list[dict[str, Any]]) -> Table:
-    table = _table("  quota", "tenant", "meter", "left", "spent", "of", words="")
+def _quota(quotas: list[dict[str, Any]], currency: str) -> Table:
+    table = _table("  quota", "tenant", "left", "spent", "of", words="")
     for quota in quotas:
         left = quota["share_left"]
         tone = "red" if left <= 0 else "yellow" if left < 0.2 else "green"
         pot = "" if quota["pot"] == "normal" else f" ({quota['pot']})"
         table.add_row(
             f"  {escape(quota['quota'])}{pot}",
-            escape(quota["tenant"] or "all"),
-            quota["meter"],
+            escape(quota["tenant"] or "shared"),
             f"[{tone}]{share(left)}[/]",
-            count(quota["spent"]),
-            count(quota["limit"]),
+            amount(quota["meter"], quota["spent"], currency),
+            amount(quota["meter"], quota["limit"], currency),
             "",
         )
     return table

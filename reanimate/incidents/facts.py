@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from reanimate.incidents.llm_traffic import llm_counts, slowest_first_token_ms, total
+from reanimate.incidents.llm_traffic import llm_counts, slowest_first_token_ms, static_answers, total
 from reanimate.incidents.wording import as_moment, count, duration, share
 
 __all__ = [
@@ -125,8 +125,12 @@ def _llm_traffic(counted: Mapping[str, Mapping[str, Any]], refs: tuple[int, ...]
     calls = llm_counts(counted)
     if not calls:
         return {}
-    failed = total(calls, "failed")
-    facts = {"llm_failed": Fact(failed, count(failed, "LLM call"), refs)}
+    failed, static = total(calls, "failed"), static_answers(calls)
+    facts: dict[str, Fact] = {}
+    if failed or not (static or total(calls, "rejected")):
+        facts["llm_failed"] = Fact(failed, count(failed, "LLM call"), refs)
+    if static:
+        facts["llm_static"] = Fact(static, count(static, "LLM call"), refs)
     if (slowest := slowest_first_token_ms(calls)) is not None:
         facts["first_token_ms"] = Fact(slowest, duration(slowest / 1000), refs)
     return facts

@@ -1,10 +1,10 @@
 """What the agent's traffic met during an incident, by the gateways' own counts: in sentences, and as tables. Pure."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from reanimate.incidents.facts import has_vector_traffic
-from reanimate.incidents.llm_traffic import LLM_ENDINGS, llm_counts, total
+from reanimate.incidents.llm_traffic import LLM_ENDINGS, Answering, answering, llm_counts, money, static_answers, total
 from reanimate.incidents.markdown import escape, table
 from reanimate.incidents.wording import count, duration
 
@@ -18,11 +18,16 @@ def impact_sentences(counted: Counts, pointers: str) -> list[str]:
     sentences = []
     if calls := llm_counts(counted):
         asked, failed, degraded = (total(calls, ending) for ending in ("asked", "failed", "degraded"))
+        static = f", {count(static)} of them by a route's static answer" if (static := static_answers(calls)) else ""
+        away = total(calls, "rejected")
+        turned = f", {count(away)} {'was' if away == 1 else 'were'} turned away" if away else ""
         sentences.append(
-            f"Of {count(asked, 'LLM call')} through the gateway {count(failed)} ended without an answer and "
-            f"{count(degraded)} {'was' if degraded == 1 else 'were'} answered otherwise than usual: by another "
-            f"provider, by two of them in turn, or out of the cache{pointers}."
+            f"Of {count(asked, 'LLM call')} through the gateway {count(failed)} ended without an answer{turned} and "
+            f"{count(degraded)} {'was' if degraded == 1 else 'were'} answered otherwise than usual{static}{pointers}."
         )
+        if by := answering(calls):
+            told = ", ".join(f"{count(one.answered)} by {escape(one.target)}" for one in by)
+            sentences.append(f"Answers of models: {told}; they cost {money(calls)}{pointers}.")
     if has_vector_traffic(counted):
         reads = [item["reads"] for item in counted.values()]
         asked, failed, degraded = (
@@ -37,7 +42,11 @@ def impact_sentences(counted: Counts, pointers: str) -> list[str]:
 
 def impact_tables(counted: Counts) -> str:
     """Return the counts as tables: of LLM calls where there were any, of reads and writes."""
-    drawn = [_llm_table(calls)] if (calls := llm_counts(counted)) else []
+    drawn = []
+    if calls := llm_counts(counted):
+        drawn.append(_llm_table(calls))
+        if by := answering(calls):
+            drawn.append(_answering_table(by))
     if has_vector_traffic(counted):
         drawn.append(_vector_table(counted))
     return "\n\n".join(drawn)
@@ -49,6 +58,7 @@ def _llm_table(calls: Counts) -> str:
         "LLM calls",
         "answered",
         "answered otherwise",
+        "of these static",
         "without an answer",
         "turned away",
         "left by the caller",
@@ -56,13 +66,23 @@ def _llm_table(calls: Counts) -> str:
     rows = [
         (
             escape(name),
-            *(count(item["calls"].get(ending) or 0) for ending in LLM_ENDINGS),
+            *(count(item["calls"].get(ending) or 0) for ending in LLM_ENDINGS[:3]),
+            count(static_answers({name: item})),
+            *(count(item["calls"].get(ending) or 0) for ending in LLM_ENDINGS[3:]),
             _milliseconds(item.get("first_token_p99_ms")),
             _milliseconds(item.get("p99_ms")),
         )
         for name, item in calls.items()
     ]
-    return table((*head, "first token, 99 %", "whole, 99 %"), "lrrrrrrrr", rows)
+    return table((*head, "first token, 99 %", "whole, 99 %"), "lrrrrrrrrr", rows)
+
+
+def _answering_table(by: Sequence[Answering]) -> str:
+    rows = [
+        (escape(one.target), *map(count, (one.attempts, one.answered, one.failed, one.tokens)), f"{one.cost:,.4f}")
+        for one in by
+    ]
+    return table(("Model", "Attempts", "answered", "failed", "Tokens", "Cost"), "lrrrrr", rows)
 
 
 def _milliseconds(value: float | None) -> str:

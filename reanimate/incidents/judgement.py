@@ -88,6 +88,13 @@ RULES: tuple[Rule, ...] = (
         "Give the route another provider, or a `static_answer`.",
     ),
     Rule(
+        "llm_static",
+        _some,
+        "badly",
+        "{shown} got no more than a route's static answer: no model and no kept answer was there for them.",
+        "Give the route a provider that does not fail together with the others.",
+    ),
+    Rule(
         "first_token_ms",
         _at_most(1000),
         "well",

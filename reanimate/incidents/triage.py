@@ -301,7 +301,7 @@ def _llm_impact(finding: Finding, providers: Sequence[ProviderLook]) -> tuple[Im
             return Impact.SLIGHT, f"{name} is asked and answers now"
         if not seen.alone and seen.routes:
             others = ", ".join(sorted({other for found in seen.routes.values() for other in found}))
-            return Impact.PARTIAL, f"{name} is out, {others} answer instead"
+            return Impact.PARTIAL, f"{name} is out, answered by {others} instead"
         return Impact.UNAVAILABLE, f"nobody else answers {', '.join(seen.alone) or 'what it is asked for'}"
     if finding.fault is Fault.LLM_API_UNAVAILABLE and providers:
         return _route_impact(name, providers)

@@ -101,6 +101,7 @@ def traffic_of(name: str, figures: dict[str, Any], failed: list[dict[str, Any]])
             for route, said in llm["routes"].items()
         ],
         "quota": llm["quota"],
+        "currency": llm["currency"],
         "rules": [rule for rule in policies["rules"] if rule["holds"]],
         "failed": [{**call, "at": datetime.fromtimestamp(call["began"], UTC).isoformat()} for call in failed],
     }

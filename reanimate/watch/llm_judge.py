@@ -125,11 +125,13 @@ def _of_provider(subject: str, target: str, found: dict[str, Any], labels: dict[
     kind = str(found["kind"] or "")
     quota = kind == "quota"
     why = f": {found['detail']}" if found["detail"] else ""
+    # Calls that others answered sooner, and the gateway's own probes, are no failed attempts.
+    failed = f", {found['failed']} of {found['attempts']} attempts failed" if found["failed"] else ""
     return Accusation(
         fingerprint=f"watch:llm:{subject}:{'quota' if quota else 'calls'}",
         subject=f"llm:{subject}",
         fault=Fault.TOKEN_QUOTA_EXHAUSTED if quota else Fault.LLM_API_UNAVAILABLE,
-        summary=f"{target} does not answer, {found['failed']} of {found['attempts']} attempts failed{why}"[:500],
+        summary=f"{target} does not answer{failed}{why}"[:500],
         labels=labels | ({"kind": kind} if kind else {}),
         found=found,
         after_s=_PASSING_S if kind in _PASSING else 2.0,

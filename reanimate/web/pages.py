@@ -28,6 +28,7 @@ from reanimate.incidents.views import incident_list, incident_view
 from reanimate.orchestrator.coming import next_backups
 from reanimate.orchestrator.launcher import Launcher
 from reanimate.protection.overview import Overview, overview
+from reanimate.quota.amounts import said
 from reanimate.switches.llm_traffic import llm_traffic
 from reanimate.web.documents import render_document
 
@@ -41,6 +42,7 @@ _TEMPLATES = jinja2.Environment(
     lstrip_blocks=True,
 )
 _TEMPLATES.filters |= {
+    "amount": said,
     "clock_time": wording.clock_time,
     "count": wording.count,
     "duration": wording.duration,

@@ -180,7 +180,12 @@ def test_gather__every_rule_has_its_figure() -> None:
     made: set[str] = set()
     for told in (story(), escalated()):
         made |= set(gather(view_of(told)))
-    made |= set(gather(_without_replica())) | set(gather(_without_receivers())) | set(gather(_of_llm_calls()))
+    made |= (
+        set(gather(_without_replica()))
+        | set(gather(_without_receivers()))
+        | set(gather(_of_llm_calls()))
+        | set(gather(_of_llm_calls(static=1)))
+    )
     assert {rule.figure for rule in RULES} <= made
 
 
@@ -231,14 +236,31 @@ def test_judge__by_thresholds(figure: str, value: float, verdict: str | None) ->
     assert all(item.action for item in said if item.verdict == "badly")
 
 
-def _of_llm_calls(failed: int = 0, reads: int = 0) -> dict[str, Any]:
+def _of_llm_calls(failed: int = 0, reads: int = 0, static: int = 0, rejected: int = 0) -> dict[str, Any]:
     """Return the view of an incident in whose time the agent called language models."""
     view = view_of(story())
     for entry in view["timeline"]:
         for gateway in entry["data"].get("gateways", {}).values():
-            answered = 320 - failed - 35
+            answered = 320 - failed - rejected - 35
             gateway["llm"] = {
-                "calls": {"asked": 320, "answered": answered, "degraded": 35, "failed": failed},
+                "calls": {"asked": 320, "answered": answered, "degraded": 35, "failed": failed, "rejected": rejected},
+                "cache_results": {"off": 320 - static, "static": static},
+                "targets": {
+                    "main/a": {
+                        "attempts": {"answered": answered, "http_503": 7},
+                        "failed": 7,
+                        "cost": 0.5,
+                        "tokens": {"input": 4000, "output": 1000, "cached": 9},
+                    },
+                    "spare/b": {
+                        "attempts": {"answered": 35 - static},
+                        "failed": 0,
+                        "cost": 0.25,
+                        "tokens": {"input": 70},
+                    },
+                    "never/c": {"attempts": {}, "failed": 0, "cost": 0.0, "tokens": {}},
+                },
+                "currency": "EUR",
                 "first_token_p99_ms": 64.0,
                 "p99_ms": 512.0,
             }
@@ -251,11 +273,28 @@ def test_render__llm_calls_are_told() -> None:
     """Their counts are in the summary and the impact; of reads nothing is said when there were none."""
     document = render(_of_llm_calls())
     assert "Of 320 LLM calls through the gateway 0 ended without an answer and 35 were answered" in document
-    assert "| gateway | 320 | 285 | 35 | 0 | 0 | 0 | 64 ms | 512 ms |" in _section(document, "Impact")
+    impact = _section(document, "Impact")
+    assert "| gateway | 320 | 285 | 35 | 0 | 0 | 0 | 0 | 64 ms | 512 ms |" in impact
+    assert "| main/a | 292 | 285 | 7 | 5,000 | 0.5000 |" in impact
+    assert "| spare/b | 35 | 35 | 0 | 70 | 0.2500 |" in impact
+    assert "never/c" not in impact
+    assert "Answers of models: 285 by main/a, 35 by spare/b; they cost 0.7500 EUR" in document
     assert "No LLM call that went through the gateway was left without an answer" in document
     assert "99 of 100 streamed answers began within 64 ms" in document
     assert "Reads" not in _section(document, "Impact")
     assert "read that went" not in _section(document, "What went well")
+
+
+def test_render__static_answers_are_no_answers_of_models() -> None:
+    """Whoever got the static answer, or was turned away, is told, and nobody says that all went well."""
+    document = render(_of_llm_calls(static=20, rejected=3))
+    assert (
+        "Of 320 LLM calls through the gateway 0 ended without an answer, 3 were turned away and 35 were answered "
+        "otherwise than usual, 20 of them by a route's static answer"
+    ) in document
+    assert "| gateway | 320 | 282 | 35 | 20 | 0 | 3 | 0 | 64 ms | 512 ms |" in _section(document, "Impact")
+    assert "20 LLM calls got no more than a route's static answer" in _section(document, "What went badly")
+    assert "left without an answer" not in _section(document, "What went well")
 
 
 def test_render__llm_calls_and_reads_are_both_told() -> None:

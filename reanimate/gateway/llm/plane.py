@@ -117,6 +117,7 @@ class LlmPlane:
             "probes": self._prober.shown(),
             "policies": self.policies.status(),
             "quota": self.quota.figures(),
+            "currency": self._llm.currency,
             **summed([self.now_here(), *self.others]),
         }
 

@@ -83,7 +83,7 @@ class WaitForProvider(Action[Patience]):
         return params.limit_s + 60.0
 
     def said(self, evidence: Evidence) -> str:
-        return f"{', '.join(evidence['targets'])} answer again after {evidence['waited_s']:g} s"
+        return f"answered again by {', '.join(evidence['targets'])} after {evidence['waited_s']:g} s"
 
     async def act(self, context: ActionContext[Patience]) -> dict[str, Any]:
         targets = targets_of(context)

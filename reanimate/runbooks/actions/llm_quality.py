@@ -100,7 +100,7 @@ class WaitForQuality(Action[Patience]):
         return params.limit_s + 180.0
 
     def said(self, evidence: Evidence) -> str:
-        return f"{', '.join(evidence['targets'])} answer right again after {evidence['waited_s']:g} s"
+        return f"answered right again by {', '.join(evidence['targets'])} after {evidence['waited_s']:g} s"
 
     async def act(self, context: ActionContext[Patience]) -> dict[str, Any]:
         targets = targets_of(context)
