@@ -1,12 +1,15 @@
 """From what was counted to what is held: the rules at work over figures, without a gateway process."""
 
 import logging
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
 from policy_calls import a_call
 
+from reanimate.gateway.llm.policies.degradation.kept import KeptHolds, outline
 from reanimate.gateway.llm.policies.degradation.quotas import used_by_scope
 from reanimate.gateway.llm.policies.degradation.signals import Signals
 from reanimate.gateway.llm.policies.modes import Level
@@ -52,11 +55,14 @@ SETTINGS = LlmSettings.model_validate(
 class Day:
     """A gateway's policies over figures that a test sets, with a clock of its own."""
 
-    def __init__(self, settings: LlmSettings = SETTINGS) -> None:
+    def __init__(self, settings: LlmSettings = SETTINGS, *, file: Path | None = None, now: float | None = None) -> None:
         self.counts = Window()
         self.quota: dict[str, float] | None = {}
-        self.now = 1_790_000_000.0
-        self.policies = Policies(settings, Underway(), window=lambda _: self.counts, quota_used=lambda: self.quota)
+        self.now = time.time() if now is None else now
+        self.file = KeptHolds(file) if file is not None else None
+        self.policies = Policies(
+            settings, Underway(), window=lambda _: self.counts, quota_used=lambda: self.quota, kept=self.file
+        )
         self.policies.degradation._clock = lambda: self.now
 
     def after(self, seconds: float, **routes: Counts) -> "Day":
@@ -189,3 +195,97 @@ def test_used_by_scope__the_tightest_of_each() -> None:
     assert {scope: round(share, 2) for scope, share in used.items()} == {
         "tenant:a": 0.5, "tenant:support": 0.8, "chat": 0.75, "*": 0.0,
     }  # fmt: skip
+
+
+BAD = {"chat": Counts(samples=100, failed=20)}
+
+
+def held_and_kept(file: Path) -> Day:
+    """A day on which a rule holds, at its second step back, when the gateway dies."""
+    day = Day(file=file).after(1, **BAD)
+    day.after(31).after(1)
+    assert day.held == {("llm_static", "chat", 50)}
+    assert day.file is not None
+    day.file.write(day.policies.degradation._state)
+    return day
+
+
+def test_kept__holds_from_the_beginning_and_goes_on_step_by_step(tmp_path: Path) -> None:
+    """A gateway that is started anew holds what it held, before anything was judged, and lets go as it would have."""
+    died = held_and_kept(tmp_path / "rules.json")
+    again = Day(file=tmp_path / "rules.json", now=died.now)
+    assert again.held == {("llm_static", "chat", 50)}
+    assert again.policies.modes.level is not Level.NORMAL
+    assert again.after(5).held == {("llm_static", "chat", 50)}, "its step is not over"
+    seen = [sorted(value for _, _, value in again.after(11).held) for _ in range(3)]
+    assert seen == [[25], [12], []]
+
+
+def test_kept__bad_again_holds_all_of_it_for_longer(tmp_path: Path) -> None:
+    """The trial goes wrong: how often it has is remembered too."""
+    died = held_and_kept(tmp_path / "rules.json")
+    again = Day(file=tmp_path / "rules.json", now=died.now).after(2, **BAD)
+    assert again.held == {("llm_static", "chat", 100)}
+    assert again.after(59).held == {("llm_static", "chat", 100)}
+    assert again.policies.degradation._state["errors", "chat"].times == 2
+
+
+def test_kept__a_long_absence_is_no_recovery(tmp_path: Path) -> None:
+    """Nobody has judged meanwhile: it goes back by one step, not by all of them."""
+    died = held_and_kept(tmp_path / "rules.json")
+    again = Day(file=tmp_path / "rules.json", now=died.now + 86_400)
+    assert again.held == {("llm_static", "chat", 50)}
+    assert again.after(1).held == {("llm_static", "chat", 25)}
+
+
+def test_kept__clock_set_back_holds_no_longer_than_a_rule_may(tmp_path: Path) -> None:
+    died = held_and_kept(tmp_path / "rules.json")
+    rule = next(rule for rule in RULES if rule.name == "errors")
+    now = died.now - 86_400
+    (held,) = KeptHolds(tmp_path / "rules.json").read(RULES, now).values()
+    assert (held.since, held.changed_at, held.until) == (now, now, now + 8 * rule.hold_s)
+
+
+def test_kept__rules_that_are_gone_hold_nothing(tmp_path: Path) -> None:
+    """Settings may have changed: a rule that is off holds nothing, one with fewer steps holds its last one."""
+    held_and_kept(tmp_path / "rules.json")
+    rules = tuple(rule.model_copy(update={"enabled": False}) for rule in RULES)
+    assert Day(SETTINGS.model_copy(update={"rules": rules}), file=tmp_path / "rules.json").held == set()
+    short = tuple(rule.model_copy(update={"static": 10}) for rule in RULES if rule.name == "errors")
+    day = Day(SETTINGS.model_copy(update={"rules": short}), file=tmp_path / "rules.json")
+    assert day.held == {("llm_static", "chat", 10)}
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        b"", b"{", b"[]", b"\x00" * 64, b'{"held": 5}', b'{"held": [{}]}', b'{"held": [5]}',
+        b'{"held": [{"rule": "errors", "scope": 1}]}',
+        b'{"held": [{"rule": "errors", "scope": "chat", "since": "x", "changed_at": 1, "until": 1, "value": 1, '
+        b'"step": 0, "times": 1}]}',
+        b'{"held": [{"rule": "errors", "scope": "chat", "since": 1, "changed_at": 1, "until": 1, "value": 1, '
+        b'"step": -1, "times": 1}]}',
+    ],
+)  # fmt: skip
+def test_kept__damaged_is_told_and_begins_anew(tmp_path: Path, damage: bytes, caplog: pytest.LogCaptureFixture) -> None:
+    """What cannot be read is no reason not to start: the rules find out by themselves."""
+    (tmp_path / "rules.json").write_bytes(damage)
+    day = Day(file=tmp_path / "rules.json")
+    assert day.held == set()
+    assert "begin anew" in caplog.text
+    assert day.after(1, **BAD).held == {("llm_static", "chat", 100)}
+
+
+def test_kept__a_full_disk_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    KeptHolds(tmp_path / "file" / "rules.json").write({})
+    assert "a restart will forget" in caplog.text
+
+
+def test_kept__only_what_matters_is_written(tmp_path: Path) -> None:
+    """That the signal gets worse is no reason to write; a step is."""
+    day = Day(file=tmp_path / "rules.json").after(1, **BAD)
+    first = outline(day.policies.degradation._state)
+    day.after(1, chat=Counts(samples=100, failed=50))
+    assert outline(day.policies.degradation._state) == first
+    assert outline(day.after(40).policies.degradation._state) != first

@@ -20,6 +20,7 @@ from reanimate.gateway.llm.failover.pools import Pools
 from reanimate.gateway.llm.failover.probes import Prober
 from reanimate.gateway.llm.failover.standings import standings
 from reanimate.gateway.llm.handler import Handler
+from reanimate.gateway.llm.policies.degradation.kept import KeptHolds
 from reanimate.gateway.llm.policies.degradation.quotas import used_by_scope
 from reanimate.gateway.llm.policies.policies import Policies
 from reanimate.gateway.llm.quota.quota import Quota
@@ -52,6 +53,7 @@ class LlmPlane:
             window=lambda seconds: self.observer.figures.window(seconds),
             quota_used=lambda: used_by_scope(quota.figures(), self._llm),
             processes=settings.gateway.processes,
+            kept=KeptHolds(home / "rules.json") if is_first else None,
         )
         self.switches = self.policies.switches
         self.health = Health()

@@ -88,6 +88,39 @@ async def test_error_rate__static_answers_and_gradually_back(tmp_path: Path, pro
         assert (await gateway.figures())["llm"]["policies"]["level"] == "normal"
 
 
+async def test_restarts__a_gateway_that_is_killed_stays_degraded(tmp_path: Path, provider: Provider) -> None:
+    """Killed again and again while a rule holds: from its first call on each one holds it, and asks nobody."""
+    rule = {"min_samples": 5, "window_s": 10, "hold_s": 60.0, "step_s": 1.0}
+    async with degrading(tmp_path, provider, "errors", **rule) as gateway:
+        provider.fail(Fault("status", error="server_error"))
+        for number in range(6):
+            await gateway.chat(f"bad {number}")
+
+        async def static() -> bool:
+            return await holds(gateway) == {("llm_static", "chat"): 100} and (tmp_path / "gateway/rules.json").exists()
+
+        await until(static)
+        gateway.process.kill()
+        await asyncio.to_thread(gateway.process.wait)
+    provider.heal()
+    for processes in ("1", "2"):
+        environment = {"REANIMATE_GATEWAY__PROCESSES": processes}
+        async with llm_gateway_for(tmp_path, **environment) as gateway:
+            _, body, headers = await gateway.chat("held")
+            assert body["choices"][0]["message"]["content"] == STATIC
+            assert "static" in headers["x-reanimate-degraded"]
+            assert await holds(gateway) == {("llm_static", "chat"): 100}
+            if processes == "1":
+                gateway.process.kill()
+                await asyncio.to_thread(gateway.process.wait)
+    assert [call for call in provider.calls if "held" in str(call.body)] == []
+    (tmp_path / "gateway/rules.json").write_bytes(b"{")
+    async with llm_gateway_for(tmp_path) as gateway:
+        status, _, headers = await gateway.chat("held no more")
+        assert (status, headers.get("x-reanimate-degraded")) == (200, None)
+        assert "the degradation rules begin anew" in gateway.log
+
+
 async def test_failures_in_a_row__cache_first(tmp_path: Path, provider: Provider) -> None:
     """After the sixth failure in a row a kept answer is given without asking; it ends when answers come again."""
     async with degrading(tmp_path, provider, "failures_in_a_row", hold_s=1.0, step_s=0.5) as gateway:

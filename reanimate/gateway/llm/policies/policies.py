@@ -4,6 +4,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from reanimate.gateway.llm.policies.degradation.degradation import Degradation
+from reanimate.gateway.llm.policies.degradation.kept import KeptHolds
 from reanimate.gateway.llm.policies.degradation.signals import Counts, Signals
 from reanimate.gateway.llm.policies.gate import Gate
 from reanimate.gateway.llm.policies.modes import Modes
@@ -25,14 +26,18 @@ class Policies:
         window: Callable[[float], Counts],
         quota_used: Callable[[], dict[str, float] | None],
         processes: int = 1,
+        kept: KeptHolds | None = None,
     ) -> None:
-        """`window` counts the calls of the last so many seconds; `quota_used` is the share that each scope used."""
+        """`window` counts the calls of the last so many seconds; `quota_used` is the share that each scope used.
+
+        `kept`: what the rules held when the gateway ended, and where that is written; of the process that judges them.
+        """
         self.modes = Modes()
         self.gate = Gate(underway, wait_s=settings.queue_wait_s, waiting=settings.queue_max, processes=processes)
         self.switches = LlmSwitches(self.modes.obey, self.gate.obey)
         self._window = window
         self._quota_used = quota_used
-        self.degradation = Degradation(settings, self.switches, self._look)
+        self.degradation = Degradation(settings, self.switches, self._look, kept=kept)
 
     def _look(self) -> Signals:
         return Signals(self._window, self._quota_used(), self.gate.queues())

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from reanimate.gateway.llm.policies.degradation.kept import KeptHolds, outline
 from reanimate.gateway.llm.policies.degradation.rules import Holding, State, claims_of, judge, steps_of
 from reanimate.gateway.llm.policies.degradation.signals import Signals
 from reanimate.gateway.llm.policies.switches import LlmSwitches
@@ -29,15 +30,22 @@ class Degradation:
         switches: LlmSwitches,
         look: Callable[[], Signals],
         clock: Callable[[], float] = time.time,
+        kept: KeptHolds | None = None,
     ) -> None:
-        """`look` reads the figures as they are now."""
+        """`look` reads the figures as they are now. What is `kept` holds from the beginning, before the first call."""
         self._switches = switches
         self._look = look
         self._clock = clock
         self._state: State = {}
         self._rules: tuple[RuleSettings, ...] = ()
         self._static: dict[str, bool] = {}
+        self._kept = kept
         self.take(settings)
+        if kept is not None:
+            self._state = kept.read(self._rules, clock())
+            self._tell({}, "still holds")
+            self._switches.hold(claims_of(self._rules, self._state, self._can_be_static))
+        self._written = outline(self._state)
 
     def take(self, settings: LlmSettings) -> None:
         """Go on with changed settings; rules that are off now let go at once."""
@@ -52,6 +60,9 @@ class Degradation:
                 self.turn()
             except Exception:
                 log.exception("the degradation rules could not be judged; what they hold stays")
+            if self._kept is not None and (now := outline(self._state)) != self._written:
+                self._written = now
+                await asyncio.to_thread(self._kept.write, self._state)
 
     def turn(self) -> None:
         """Judge once, and place and lift what comes of it."""
@@ -66,7 +77,7 @@ class Degradation:
     def _can_be_static(self, scope: str) -> bool:
         return self._static.get(scope, all(self._static.values()) and bool(self._static))
 
-    def _tell(self, before: State) -> None:
+    def _tell(self, before: State, holds: str = "holds") -> None:
         rules = {rule.name: rule for rule in self._rules}
         for key in before.keys() | self._state.keys():
             name, scope = key
@@ -75,7 +86,8 @@ class Degradation:
                 log.warning("rule %s lets go of %s", name, scope)
             elif was is None or was.step != now.step:
                 said = ", ".join(f"{switch} = {value}" for switch, value in steps_of(rules[name])[now.step])
-                log.warning("rule %s holds %s: %s (%s was %.4g)", name, scope, said, rules[name].signal, now.value)
+                signal = rules[name].signal
+                log.warning("rule %s %s %s: %s (%s was %.4g)", name, holds, scope, said, signal, now.value)
 
     def shown(self) -> list[dict[str, Any]]:
         """Return each rule, and where it holds, for the control port."""

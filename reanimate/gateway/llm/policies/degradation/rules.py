@@ -13,9 +13,9 @@ from dataclasses import dataclass, replace
 from reanimate.llm_policies import RuleSettings
 from reanimate.switches.document import Claim
 
-__all__ = ["Holding", "Reading", "State", "claims_of", "judge", "steps_of"]
+__all__ = ["LONGEST_HOLD", "Holding", "Reading", "State", "claims_of", "judge", "steps_of"]
 
-_LONGEST_HOLD = 8
+LONGEST_HOLD = 8
 """Times `hold_s`."""
 
 
@@ -80,7 +80,7 @@ def _go_on(rule: RuleSettings, scope: str, read: Read, now: float, holding: Hold
     if known and reading.value > holding.value:
         holding = replace(holding, value=reading.value)
     if known and reading.value > rule.above and holding.step > 0:
-        longer = min(2**holding.times, _LONGEST_HOLD) * rule.hold_s
+        longer = min(2**holding.times, LONGEST_HOLD) * rule.hold_s
         return replace(holding, step=0, changed_at=now, until=now + longer, times=holding.times + 1)
     if now < holding.until or (known and reading.value >= rule.clear_below):
         return holding
