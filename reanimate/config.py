@@ -5,6 +5,7 @@ generated secrets are in `secrets.py`.
 """
 
 import os
+import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import quote
@@ -20,6 +21,7 @@ from pydantic_settings import (
 from reanimate.errors import ConfigInvalid
 from reanimate.llm_settings import LlmSettings
 from reanimate.section import Port, Seconds, Section, Zone
+from reanimate.settings_problems import say_problems
 
 __all__ = [
     "PREFECT_NAME",
@@ -454,6 +456,14 @@ def settings_file() -> Path:
     return default_home() / "reanimate.toml"
 
 
+def _given() -> dict[str, Any]:
+    """Return what the file says, as it is."""
+    try:
+        return tomllib.loads(settings_file().read_text())
+    except (OSError, ValueError):
+        return {}
+
+
 def load_settings() -> Settings:
     """Read the settings.
 
@@ -466,10 +476,7 @@ def load_settings() -> Settings:
     try:
         return Settings(**overrides)
     except ValidationError as error:
-        problems = "; ".join(
-            f"{'.'.join(str(part) for part in problem['loc']) or 'settings'}: {problem['msg']}"
-            for problem in error.errors()
-        )
+        problems = say_problems(error.errors(), Settings, _given())
         raise ConfigInvalid(
             f"settings are not usable: {problems}", hint=f"mend {settings_file()} or the environment"
         ) from None

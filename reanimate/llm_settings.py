@@ -20,11 +20,30 @@ __all__ = [
 ]
 
 _KEY = re.compile(r"[!-~]+")
+_VARIABLE = re.compile(r"\$\w+|\$?\{.*\}|env:.*", re.ASCII)
 _HEADER_NAME = re.compile(r"[A-Za-z0-9_-]+")
 _HEADER_VALUE = re.compile(r"[ -~]+")
 
 Count = Annotated[int, Field(ge=1)]
 Price = Annotated[float, Field(ge=0)]
+
+
+def _check_key(key: SecretStr, number: int) -> None:
+    """Look whether something can be a key at all.
+
+    Raises:
+        ValueError: it cannot; what it holds is not said.
+    """
+    said = key.get_secret_value()
+    if not _KEY.fullmatch(said):
+        raise ValueError(
+            f"key {number} holds what no key does (nothing, a space, a line break, …): is it pasted whole?"
+        )
+    if _VARIABLE.fullmatch(said):
+        raise ValueError(
+            f"key {number} is the name of an environment variable, and this file looks none up: put the key itself "
+            "here, or everything of this list as JSON into REANIMATE_LLM__PROVIDERS or REANIMATE_LLM__TENANTS"
+        )
 
 
 class ModelSettings(Section):
@@ -82,8 +101,7 @@ class ProviderSettings(Section):
     @classmethod
     def _keys_are_whole(cls, keys: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
         for number, key in enumerate(keys, start=1):
-            if not _KEY.fullmatch(key.get_secret_value()):
-                raise ValueError(f"key {number} holds what no key does (a space, a line break, …): is it pasted whole?")
+            _check_key(key, number)
         return keys
 
     @field_validator("headers")
@@ -161,6 +179,13 @@ class TenantSettings(Section):
     weight: Count = 1
     """Of its turn in the queue, when calls have to wait."""
 
+    @field_validator("keys")
+    @classmethod
+    def _keys_are_whole(cls, keys: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
+        for number, key in enumerate(keys, start=1):
+            _check_key(key, number)
+        return keys
+
 
 class QuotaSettings(Section):
     """How much may be used in a window of time: of tokens, requests, money, or several of them. 0 means none at all."""
@@ -234,6 +259,20 @@ class LlmSettings(Section):
         return tuple(with_shipped(given)) if isinstance(given, list | tuple) else given
 
     @model_validator(mode="after")
+    def _tenants_fit(self) -> "LlmSettings":
+        owners: dict[str, str] = {}
+        for tenant in self.tenants:
+            for key in tenant.keys:
+                other = owners.setdefault(key.get_secret_value(), tenant.name)
+                if other != tenant.name:
+                    raise ValueError(f"tenants {other!r} and {tenant.name!r} have a key in common: who asks with it?")
+        names = {tenant.name for tenant in self.tenants}
+        for quota in self.quotas:
+            if names and not set(quota.tenant) & set("*?[") and quota.tenant not in names:
+                raise ValueError(f"quota {quota.name!r} is for the tenant {quota.tenant!r}, whom there is not")
+        return self
+
+    @model_validator(mode="after")
     def _names_fit(self) -> "LlmSettings":
         for what, names in (
             ("providers", [provider.name for provider in self.providers]),
@@ -245,6 +284,10 @@ class LlmSettings(Section):
         ):
             if twice := sorted({name for name in names if names.count(name) > 1}):
                 raise ValueError(f"two {what} share the name {twice[0]!r}")
+        for provider in self.providers:
+            models = [model.name for model in provider.models]
+            if twice := sorted({name for name in models if models.count(name) > 1}):
+                raise ValueError(f"provider {provider.name!r} has two models called {twice[0]!r}")
         known = {f"{provider.name}/{model.name}" for provider in self.providers for model in provider.models}
         for route in self.routes:
             for choice in (*route.targets, *route.cheaper):
