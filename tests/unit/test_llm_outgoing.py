@@ -94,6 +94,23 @@ def test_model__wherever_it_stands(
         assert json.loads(raw[slice(*span)]) == name
 
 
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b'{"model":"chat","messages":[],"model":"chat"}',
+        b'{"messages":[],"model":"other","model":"chat"}',
+        b'{"model":"chat","messages":[],"mod\\u0065l":"chat"}',
+        b'{"messages":[],"mod\\u0065l":"chat","model":"chat"}',
+    ],
+)
+def test_model__said_twice_is_replaced_twice(raw: bytes) -> None:
+    """Servers differ in which they take: a caller must not choose a model that the route does not have."""
+    got = sent(raw).body
+    assert b"chat" not in got
+    assert b"other" not in got
+    assert json.loads(got)["model"] == "large"
+
+
 def test_splice__into_nothing() -> None:
     assert splice(b" { } ", {"a": b"1", "b": b"2"}) == b' {"a":1,"b":2} '
 

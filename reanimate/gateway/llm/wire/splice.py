@@ -11,6 +11,9 @@ __all__ = ["model_span", "splice"]
 _TOKEN = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[{}\[\],:]', re.DOTALL)
 _FIRST = re.compile(rb'[ \t\r\n]*\{[ \t\r\n]*"model"[ \t\r\n]*:[ \t\r\n]*("[^"\\]*(?:\\.[^"\\]*)*")', re.DOTALL)
 _VALUE = re.compile(rb'"model"[ \t\r\n]*:[ \t\r\n]*("[^"\\]*(?:\\.[^"\\]*)*")', re.DOTALL)
+_NAME = b'"model"'
+_ESCAPED = b"\\u006"
+"""With which the letters of "model" can be written, and never are."""
 _SPACE = b" \t\r\n"
 _BACKSLASH = ord("\\")
 
@@ -18,16 +21,19 @@ _BACKSLASH = ord("\\")
 def model_span(raw: bytes, fields: dict[str, Any]) -> tuple[int, int] | None:
     """Return where the model's name stands in `raw`, of which `fields` are the top-level fields, if that is quick.
 
-    Searching a long body through costs more than everything else that is done with it: only its two ends are looked at,
-    where the vendors' clients put the name.
+    Reading a long body once more costs more than everything else that is done with it: only its two ends are read,
+    where the vendors' clients put the name. That it stands nowhere else must be known: of two names servers take the
+    one or the other, and who asks could choose a model that the route does not have.
     """
+    if _ESCAPED in raw:
+        return None
     if next(iter(fields)) == "model":
         found = _FIRST.match(raw)
-        if found is not None and orjson.loads(found.group(1)) == fields["model"]:
+        if found is not None and raw.find(_NAME, found.end()) < 0 and orjson.loads(found.group(1)) == fields["model"]:
             return found.span(1)
         return None
-    at = raw.rfind(b'"model"')
-    found = _VALUE.match(raw, at) if at > 0 and raw[at - 1] != _BACKSLASH else None
+    at = raw.rfind(_NAME)
+    found = _VALUE.match(raw, at) if at > 0 and raw[at - 1] != _BACKSLASH and raw.find(_NAME, 0, at) < 0 else None
     if found is None:
         return None
     try:
