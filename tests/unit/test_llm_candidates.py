@@ -251,3 +251,14 @@ def test_by_weight__each_comes_first_as_often_as_its_weight_says() -> None:
     assert 2850 < firsts["a"] < 3150
     assert firsts["c"] == 0
     assert all(by_weight(choices, dice.random)[2].target.provider.name == "c" for _ in range(50))
+
+
+def test_pause__of_a_limit_is_kept_of_an_outage_only_for_a_while() -> None:
+    """A server that says "in an hour" while it restarts would be left alone for an hour: its probes find out sooner."""
+    story = Story()
+    out = Failure("http_503", Help.RETRY, "answered 503", 503, retry_after_s=3600.0)
+    limited = Failure("rate_limited", Help.KEY, "answered 429", 429, retry_after_s=3600.0, counts=False)
+    story.fail("a", 1, out)
+    story.fail("b", 1, limited)
+    assert story.line("a").breaker.probe_at == story.now + 30.0
+    assert story.line("b").breaker.probe_at == story.now + 3600.0

@@ -13,6 +13,7 @@ LIMITED = Tried("main/m", Failure("rate_limited", Help.KEY, "answered 429", 429,
 LIMITED_TOO = Tried("backup/m", Failure("rate_limited", Help.KEY, "answered 429", 429, retry_after_s=3.0), pause_s=3.0)
 NO_KEY = Tried("main/m", Failure("unauthorized", Help.KEY, "answered 401", 401))
 OPEN = Tried("main/m", Failure("http_500", Help.RETRY, "answered 500: oops", 500), asked=False)
+TOO_LARGE = Tried("main/m", Failure("too_large", Help.NEXT, "answered 413", 413, b'{"error":{}}'))
 TOO_LONG = Tried("main/m", Failure("context_length", Help.LARGER, "answered 400: too long", 400, b'{"error":{}}'))
 
 
@@ -31,6 +32,8 @@ TOO_LONG = Tried("main/m", Failure("context_length", Help.LARGER, "answered 400:
         ([OPEN], False, 503, "no_target"),
         ([OPEN, LIMITED_TOO], False, 502, "all_failed"),
         ([TOO_LONG], False, 400, "context_length"),
+        ([TOO_LARGE], False, 413, "too_large"),
+        ([TOO_LARGE, ERROR], False, 502, "all_failed"),
         ([], False, 503, "no_target"),
     ],
 )
@@ -44,14 +47,21 @@ def test_all_failed__lists_everybody_in_their_order_the_first_reason_first() -> 
     """Also who was not asked, and why."""
     error = all_failed("chat", [ERROR, SILENT, OPEN], {"small/m": "cannot use tools"}, late=False)
     assert error.message == (
-        "no provider of route 'chat' could answer (main/m answered 500: oops; backup/m no answer within 20 s; "
-        "main/m not asked, it answered 500: oops; small/m cannot use tools)"
+        "no provider of route 'chat' could answer (main/m: answered 500: oops; backup/m: no answer within 20 s; "
+        "main/m: not asked, since before: answered 500: oops; small/m cannot use tools)"
     )
 
 
 def test_all_failed__says_when_the_first_of_all_limits_ends() -> None:
     """The smallest Retry-After."""
     assert all_failed("chat", [LIMITED, LIMITED_TOO], {}, late=False).retry_after_s == 3.0
+
+
+def test_all_failed__where_all_are_out_the_first_to_be_looked_at_again_says_when() -> None:
+    """Not sooner than its next probe."""
+    out = [Tried("main/m", ERROR.failure, asked=False, pause_s=pause) for pause in (25.0, 12.0)]
+    assert all_failed("chat", out, {}, late=False).retry_after_s == 12.0
+    assert all_failed("chat", [OPEN], {}, late=False).retry_after_s == 1.0
 
 
 def test_all_failed__where_no_target_can_do_it_the_call_is_at_fault() -> None:

@@ -156,7 +156,7 @@ async def test_all_failed__the_first_reason_and_everybodys(providers: tuple[Prov
             await rig.ask()
         error = raised.value
         assert error.status == 502
-        assert error.message.index("main/model answered 500") < error.message.index("backup/model")
+        assert error.message.index("main/model: answered 500") < error.message.index("backup/model")
         assert (len(main.calls), len(backup.calls)) == (2, 2), "a lone failure is tried once more, at each"
 
 

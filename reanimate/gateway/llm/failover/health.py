@@ -20,6 +20,8 @@ SILENCE = frozenset(("timeout", "connect_timeout", "stall"))
 _PAUSES_S = {"rate_limited": 1.0, "quota": 30.0, "unauthorized": 30.0, "forbidden": 30.0, "not_found": 30.0}
 """How long who says this is left alone when it does not say how long."""
 _LONGEST_KEPT_S = 3600.0
+_LONGEST_OUT_S = 30.0
+"""The same for who says that it is out: whether it still is, its next probe tells at less cost than its callers pay."""
 
 
 def _nothing() -> None:
@@ -171,7 +173,8 @@ class Health:
         was = line.breaker.standing
         pause = failure.retry_after_s if failure.retry_after_s is not None else _PAUSES_S.get(failure.kind)
         if pause is not None and (failure.retry_after_s is not None or failure.help is Help.KEY or not failure.counts):
-            changed = line.breaker.hold(now, now + min(pause, _LONGEST_KEPT_S))
+            longest = _LONGEST_OUT_S if failure.counts and failure.help is not Help.KEY else _LONGEST_KEPT_S
+            changed = line.breaker.hold(now, now + min(pause, longest))
         elif failure.counts:
             changed = line.breaker.failed(now, asked_at, certain=failure.kind in NOBODY_THERE)
         else:
