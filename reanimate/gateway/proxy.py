@@ -2,6 +2,7 @@
 
 import asyncio
 
+from reanimate.gateway.llm.models import is_without_version
 from reanimate.gateway.llm.plane import LlmPlane
 from reanimate.gateway.request import Receive, Request, Scope, Send
 from reanimate.gateway.vector.plane import VectorPlane
@@ -19,7 +20,7 @@ class Proxy:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive, send)
         try:
-            if request.path.startswith("/v1/"):
+            if request.path.startswith("/v1/") or is_without_version(request.path):
                 await self._llm.handle(request)
             else:
                 await self._vector.handle(request)

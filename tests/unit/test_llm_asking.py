@@ -14,12 +14,12 @@ CHAT = ENDPOINTS["/v1/chat/completions"]
 KEY = b"sk-owned-by-the-gateway"
 
 
-async def failed(body: bytes, content_type: bytes, *, stream: bool) -> Failure:
+async def failed(body: bytes, content_type: bytes, *, stream: bool, coding: bytes = b"identity") -> Failure:
     """Return what is found wrong with an answer to a request that was made with KEY."""
     response = Response()
     response.sent = [(b"authorization", b"Bearer " + KEY)]
     response.status = 200
-    response.headers = [(b"content-type", content_type)]
+    response.headers = [(b"content-type", content_type), (b"content-encoding", coding)]
     response.add(body)
     response.complete()
     reading: Awaitable[object] = (
@@ -56,3 +56,11 @@ async def test_no_half_of_a_key_is_left_where_words_are_cut() -> None:
     for before in range(50, 90):
         failure = await failed(b"<p>" + b"." * before + KEY, b"text/html", stream=False)
         assert KEY[:4].decode() not in failure.detail
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_compressed_answer_is_called_so(stream: bool) -> None:
+    """None was asked for, and nothing can be seen in it."""
+    body = b"\x1f\x8b\x08\x00 not to be read"
+    failure = await failed(body, b"text/event-stream", stream=stream, coding=b"gzip")
+    assert (failure.kind, "compressed" in failure.detail) == ("garbage", True)

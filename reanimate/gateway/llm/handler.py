@@ -27,6 +27,7 @@ from reanimate.gateway.llm.quota.quota import Quota
 from reanimate.gateway.llm.streams.delivery import Delivery
 from reanimate.gateway.llm.tenants import Tenants
 from reanimate.gateway.llm.underway import Underway
+from reanimate.gateway.llm.wire.answers import is_compressed
 from reanimate.gateway.llm.wire.errors import error_answer, error_event
 from reanimate.gateway.llm.wire.outgoing import outgoing
 from reanimate.gateway.request import ClientGone, Request
@@ -106,6 +107,8 @@ class Handler:
         try:
             prompt = read_prompt(endpoint, body)
         except InputInvalid as error:
+            if is_compressed(request.headers):
+                raise Rejected(415, "bad_request", "the request body is compressed, which is not taken here") from None
             raise Rejected(400, "bad_request", str(error)) from None
         route = self._catalogue.route(prompt.model)
         if route is None:

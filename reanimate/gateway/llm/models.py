@@ -12,13 +12,18 @@ from reanimate.gateway.llm.tenants import Tenants
 from reanimate.gateway.llm.wire.errors import error_body
 from reanimate.gateway.request import Request
 
-__all__ = ["answer_models"]
+__all__ = ["answer_models", "is_without_version"]
 
 _PATH = "/v1/models"
 _PAGE = 20
 _LARGEST_PAGE = 1000
 _SINCE = "1970-01-01T00:00:00Z"
 """Both wires want to know since when there is a model: a route has no such day."""
+
+
+def is_without_version(path: str) -> bool:
+    """Say whether a client was given the gateway's base URL without `/v1`: no vector server has such a path."""
+    return f"/v1{path}" in ENDPOINTS
 
 
 async def answer_models(request: Request, catalogue: Catalogue, tenants: Tenants) -> None:
@@ -43,6 +48,8 @@ def _answer(request: Request, catalogue: Catalogue, wire: Wire) -> dict[str, Any
     path = request.path.rstrip("/")
     if path != _PATH and not path.startswith(f"{_PATH}/"):
         there_are = ", ".join((*ENDPOINTS, _PATH))
+        if is_without_version(path):
+            there_are += "; the base URL that the client was given lacks /v1"
         raise Rejected(404, "not_found", f"the gateway has no {request.path}; it has {there_are}")
     if request.method not in ("GET", "HEAD"):
         raise Rejected(405, "bad_request", f"{_PATH} takes GET, not {request.method}")

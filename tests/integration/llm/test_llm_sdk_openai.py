@@ -1,6 +1,7 @@
 """OpenAI's own client, sync and async, through a real gateway: it notices nothing but the headers."""
 
 import asyncio
+import gzip
 import json
 import re
 from collections.abc import AsyncIterator
@@ -200,6 +201,22 @@ async def test_errors__of_the_gateway(rig: SdkRig) -> None:
     with pytest.raises(openai.NotFoundError, match="the gateway has no /v1/images/generations"):
         await rig.openai.images.generate(model="chat", prompt=PROMPT)
     assert len(rig.gpt_asked) == 0
+
+
+async def test_errors__a_base_url_without_its_version_is_told(rig: SdkRig) -> None:
+    """Not by the vector plane, which has every other path."""
+    client = openai.AsyncOpenAI(base_url=rig.gateway.url, api_key="k", max_retries=0)
+    async with client:
+        with pytest.raises(openai.NotFoundError, match="lacks /v1"):
+            await client.chat.completions.create(model="gpt", messages=said(PROMPT))
+
+
+async def test_errors__a_compressed_request_is_told_so(rig: SdkRig) -> None:
+    """Not as JSON that is broken."""
+    status, answer, _ = await rig.gateway.ask(
+        "POST", "/v1/chat/completions", data=gzip.compress(b"{}"), headers={"content-encoding": "gzip"}
+    )
+    assert (status, "compressed" in answer["error"]["message"]) == (415, True)
 
 
 async def test_stream__what_breaks_off_and_cannot_be_gone_on_with_is_raised(rig: SdkRig) -> None:

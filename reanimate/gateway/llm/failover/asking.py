@@ -11,7 +11,7 @@ from reanimate.gateway.llm.streams.reader import StreamBroken, StreamReader
 from reanimate.gateway.llm.transport.errors import TransportFailed
 from reanimate.gateway.llm.transport.pool import Pool
 from reanimate.gateway.llm.transport.response import Response
-from reanimate.gateway.llm.wire.answers import Answer, Garbage, read_answer
+from reanimate.gateway.llm.wire.answers import Answer, Garbage, is_compressed, read_answer
 from reanimate.gateway.llm.wire.events import Event, Scanner
 from reanimate.gateway.llm.wire.outgoing import Outgoing
 
@@ -80,6 +80,8 @@ async def read_first(
     content_type = next((value for name, value in response.headers if name == b"content-type"), b"")
     if content_type and b"event-stream" not in content_type.lower():
         raise AttemptFailed(await _no_stream(response, content_type))
+    if is_compressed(response.headers):
+        raise AttemptFailed(garbage("a compressed stream of events, which was not asked for"))
     reader = StreamReader(response, scanner, idle_s=idle_s, awaits_usage=awaits_usage)
     try:
         return reader, await reader.first()

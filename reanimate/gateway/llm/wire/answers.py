@@ -10,7 +10,7 @@ from reanimate.gateway.llm.call import Usage
 from reanimate.gateway.llm.endpoints import Endpoint, Shape
 from reanimate.gateway.llm.wire.usage import read_usage
 
-__all__ = ["Answer", "Garbage", "ToolCall", "read_answer"]
+__all__ = ["Answer", "Garbage", "ToolCall", "is_compressed", "read_answer"]
 
 _SHOWN = 80
 
@@ -78,6 +78,11 @@ def read_answer(endpoint: Endpoint, status: int, headers: list[tuple[bytes, byte
         return _READERS[endpoint.shape](fields)
     except (KeyError, TypeError, AttributeError, IndexError) as error:
         raise Garbage(f"an answer of another shape ({type(error).__name__}: {error}): {_start(body)}") from None
+
+
+def is_compressed(headers: list[tuple[bytes, bytes]]) -> bool:
+    """Say whether a body with these headers (names in lower case) is not what it looks like."""
+    return any(name == b"content-encoding" and value.lower() not in (b"", b"identity") for name, value in headers)
 
 
 def _chat(fields: dict[str, Any]) -> Answer:
@@ -182,7 +187,7 @@ def _text(value: Any) -> str:
 def _describe(headers: list[tuple[bytes, bytes]], body: bytes, error: Exception) -> str:
     if not body.strip():
         return "an empty answer"
-    if body[:2] == b"\x1f\x8b" or any(name == b"content-encoding" and value != b"identity" for name, value in headers):
+    if body[:2] == b"\x1f\x8b" or is_compressed(headers):
         return "a compressed answer, which was not asked for"
     if body.lstrip()[:1] == b"<":
         return f"HTML or XML instead of an answer: {_start(body)}"
