@@ -248,6 +248,36 @@ def test_stream_to_a_message__ends_once_whether_tokens_are_told_or_not(usage: bo
     assert anthropic_reads(told).usage.output_tokens == (7 if usage else 0)
 
 
+def test_stream_to_a_message__a_reason_and_tokens_with_each_piece_end_nothing() -> None:
+    """So do some servers: all of the text is one block, and the end comes with theirs."""
+    stream = b"".join(
+        sse(
+            {
+                "id": "c1", "object": "chat.completion.chunk", "created": 1, "model": "gpt-x",
+                "choices": [{"index": 0, "delta": {"content": piece}, "finish_reason": "stop"}],
+                "usage": completion()["usage"],
+            }
+        )
+        for piece in ("Hi", " there", "!")
+    )  # fmt: skip
+    told = through(MESSAGES, stream + sse(b"[DONE]"))
+    got = anthropic_reads(told)
+    assert [block.text for block in got.content] == ["Hi there!"]
+    assert told.count(b"event: message_stop") == 1
+    assert told.rindex(b"text_delta") < told.index(b"event: message_delta")
+
+
+@pytest.mark.parametrize("word", ["", "null"])
+def test_stream_to_a_message__an_empty_reason_is_none(word: str) -> None:
+    stream = chat_stream(["Hi", " there"], [], "stop").replace(
+        b'"finish_reason": null', b'"finish_reason": "%b"' % word.encode()
+    )
+    stream = stream.replace(b'"finish_reason":null', b'"finish_reason":"%b"' % word.encode())
+    assert word.encode() + b'"}]' in stream
+    got = anthropic_reads(through(MESSAGES, stream))
+    assert (got.stop_reason, [block.text for block in got.content]) == ("end_turn", ["Hi there"])
+
+
 @pytest.mark.parametrize("path", [CHAT, MESSAGES])
 @pytest.mark.parametrize("calls", [[], CALLS])
 def test_stream__a_cut_one_gets_no_end(path: str, calls: Any) -> None:

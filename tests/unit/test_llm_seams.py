@@ -166,6 +166,7 @@ def test_why_an_answer_is_not_gone_on_with() -> None:
 
     assert why(Shape.CHAT, chunk({"content": "One"})) is None
     assert why(Shape.CHAT, chunk({"content": "One"}), failure=Failure("x", Help.NONE, "policy")) is not None
+    assert "an end with each piece" in str(why(Shape.CHAT, chunk({"content": "One"}, "stop")))
     assert "within a tool call" in str(why(Shape.CHAT, chunk({"tool_calls": [LOOK]})))
     assert "tool calls are not" in str(why(Shape.MESSAGES, *message(text("One"), TOOL)[:-2]))
     assert "thinking" in str(why(Shape.MESSAGES, *message(THINKING)[:3]))

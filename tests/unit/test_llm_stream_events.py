@@ -210,6 +210,32 @@ def test_tool_calls_are_kept_with_what_has_come_of_them() -> None:
     ]
 
 
+@pytest.mark.parametrize("word", ["", "null"])
+def test_a_choice_has_not_ended_where_the_reason_is_an_empty_word(word: str) -> None:
+    """So write some servers with each piece what others leave out: it is no end, least of all where a cut follows."""
+    scanner, events = scan(Shape.CHAT, sse(chunk({"content": "one"}, word), chunk({"content": " two"}, word)))
+    assert kinds(events) == ["token", "token"]
+    assert scanner.facts.finish is None
+    assert kinds(scanner.feed(sse(chunk({}, "stop")))) == ["finish"]
+
+
+def test_fewer_choices_than_were_asked_for_end_at_the_end_mark() -> None:
+    """Some servers give one whatever `n` is; without the mark nobody knows whether the others were still to come."""
+    scanner = scanner_for(Shape.CHAT, {"n": 3})
+    assert kinds(scanner.feed(sse(chunk({"content": "one"}), chunk({}, "stop")))) == ["token", "finish"]
+    assert scanner.facts.finish is None
+    scanner.feed(sse("[DONE]"))
+    assert scanner.facts.finish == "stop"
+
+
+def test_a_choice_that_has_begun_must_end() -> None:
+    """An end mark does not make it whole."""
+    scanner = scanner_for(Shape.CHAT, {"n": 2})
+    second = {"index": 1, "delta": {"content": "zwei"}, "finish_reason": None}
+    scanner.feed(sse(chunk({"content": "one"}), chunk({}, "stop"), chunk(choices=[second]), "[DONE]"))
+    assert scanner.facts.finish is None
+
+
 def test_several_choices_end_when_all_of_them_have() -> None:
     scanner = scanner_for(Shape.CHAT, {"n": 2})
     first = chunk({}, "stop")

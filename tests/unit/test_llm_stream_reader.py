@@ -97,6 +97,44 @@ async def test_an_answer_that_only_lacks_its_end_mark_is_whole(missing: str) -> 
     assert not answer.reader.facts.complete
 
 
+PIECES = [sse(chunk({"content": word}, "stop")) for word in ("one", " two", " three")]
+
+
+async def test_a_reason_that_comes_with_each_piece_is_no_end_yet() -> None:
+    """So do some servers: a pause that is longer than others take for the end mark cuts nothing off."""
+    answer = Answer(idle_s=30.0)
+    answer.comes(PIECES[0])
+    whole = asyncio.create_task(answer.all())
+    for piece in PIECES[1:]:
+        await asyncio.sleep(0.4)
+        answer.comes(piece)
+    answer.comes(DONE)
+    assert kinds(await whole) == ["finish", "finish", "finish", "done"]
+    assert answer.reader.facts.text == "one two three"
+
+
+async def test_where_reasons_come_with_each_piece_a_cut_is_a_cut() -> None:
+    """Only the end that the provider makes itself is one."""
+    answer = Answer()
+    answer.comes(PIECES[0] + PIECES[1])
+    answer.response.fail(TransportFailed(TransportTrouble.CUT, "closed"))
+    assert await answer.broken() == ("one two", "cut")
+    answer = Answer()
+    answer.comes(PIECES[0] + PIECES[1])
+    assert await answer.broken() == ("one two", "stall")
+    answer = Answer()
+    answer.comes(PIECES[0] + PIECES[1])
+    answer.ends()
+    assert kinds(await answer.all()) == ["finish", "finish"]
+
+
+async def test_a_single_piece_with_its_reason_is_whole_without_the_end_mark() -> None:
+    """Nothing speaks against it, once the provider has been silent for its time."""
+    answer = Answer()
+    answer.comes(TOKENS + PIECES[2])
+    assert kinds(await answer.all()) == ["start", "token", "token", "finish"]
+
+
 async def test_usage_that_was_asked_for_is_waited_for_a_little_longer() -> None:
     answer = Answer(awaits_usage=True)
     answer.comes(TOKENS + FINISH)

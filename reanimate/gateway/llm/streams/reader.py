@@ -161,10 +161,13 @@ class StreamReader:
         return events
 
     def _break(self, failure: Failure) -> None:
-        """The stream goes no further. An answer that has its finish reason lacks nothing that matters."""
+        """The stream goes no further. An answer that has its finish reason lacks nothing that matters.
+
+        Where reasons come with each piece, only an end that the provider makes itself is one.
+        """
         if self._failure is not None or self._ended:
             return
-        if self.facts.finish is not None:
+        if self.facts.finish is not None and (not self.facts.went_on or failure is _NO_FINISH):
             self._ended = True
         else:
             self._failure = told_without_keys(failure, self._response.sent)
@@ -179,7 +182,7 @@ class StreamReader:
         """Have one timer for the whole stream, which looks when it is due how long there was silence."""
         if self._timer is None:
             self._timer = self._loop.call_later(self._limit(), self._check)
-        elif self.facts.finish is not None and not self._hurried:
+        elif self.facts.finish is not None and not self.facts.may_go_on and not self._hurried:
             self._hurried = True
             self._stop_watching()
             self._timer = self._loop.call_later(self._limit(), self._check)
@@ -190,7 +193,7 @@ class StreamReader:
             self._timer = None
 
     def _limit(self) -> float:
-        if self.facts.finish is None:
+        if self.facts.finish is None or self.facts.may_go_on:
             return self._idle_s
         return _USAGE_S if self._awaits_usage and self.facts.usage is None else _END_MARK_S
 
@@ -218,7 +221,7 @@ class StreamReader:
 
     def _give_up(self, limit: float) -> None:
         self._timer = None
-        if self.facts.finish is not None:
+        if self.facts.finish is not None and not self.facts.went_on:
             self._response.abort(_Enough())
         else:
             self._response.abort(StreamBroken(Failure("stall", Help.NEXT, f"nothing came for {limit:g} s")))

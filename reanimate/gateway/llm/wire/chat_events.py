@@ -5,20 +5,39 @@ from typing import Any
 from reanimate.gateway.llm.wire.events import EventKind, Facts, GrowingCall
 from reanimate.gateway.llm.wire.usage import merge_usage, read_usage
 
-__all__ = ["ChatEvents"]
+__all__ = ["ChatEvents", "finish_of"]
 
 _NO_DELTA: dict[str, Any] = {}
 _LEGACY_CALL = -1
 """The index that the single call of the older `function_call` is kept under."""
+_NOT_YET = ("", "null")
+
+
+def finish_of(choice: dict[str, Any]) -> str | None:
+    """Return why a choice has ended; None while it has not, for which some servers write an empty word, or "null".
+
+    Raises:
+        TypeError: it says so in something that is no word.
+    """
+    reason = choice.get("finish_reason")
+    if reason is None or reason in _NOT_YET:
+        return None
+    if type(reason) is not str:
+        raise TypeError("finish_reason is no string")
+    return reason
 
 
 class ChatEvents:
-    """`choices` is how many the caller asked for: the answer ends when all of them have."""
+    """`choices` is how many the caller asked for: the answer ends when all of them have.
 
-    __slots__ = ("_choices", "_ended")
+    Some servers give one only, whatever is asked for: at the stream's own end mark those count that have begun.
+    """
+
+    __slots__ = ("_begun", "_choices", "_ended")
 
     def __init__(self, choices: int = 1) -> None:
         self._choices = choices
+        self._begun: set[int] = set()
         self._ended: set[int] = set()
 
     def classify(self, facts: Facts, name: bytes, data: dict[str, Any]) -> tuple[EventKind, str]:
@@ -53,7 +72,9 @@ class ChatEvents:
         index = choice.get("index", 0)
         if index or self._choices > 1:
             facts.several = True
-        reason = choice.get("finish_reason")
+            facts.finish_if_done = None
+            self._begun.add(index)
+        reason = finish_of(choice)
         if reason == "error":
             return EventKind.ERROR, "the answer ended with the finish reason 'error'"
         delta = choice.get("delta") or _NO_DELTA
@@ -70,14 +91,17 @@ class ChatEvents:
             kind = _weightier(kind, self._rest_of(facts, delta))
         if choice.get("logprobs"):
             facts.welded = "log probabilities"
+        if facts.finish is not None and kind is not EventKind.START:
+            facts.went_on = True
         if reason is not None:
-            if type(reason) is not str:
-                raise TypeError("finish_reason is no string")
             self._ended.add(index)
             if len(self._ended) >= self._choices:
                 facts.finish = reason
+                facts.may_go_on = kind is not EventKind.START
                 for call in facts.tools:
                     call.is_whole = True
+            elif self._ended >= self._begun:
+                facts.finish_if_done = reason
             return EventKind.FINISH, text
         return kind, text
 

@@ -79,9 +79,9 @@ class Facts:
     """What is known of an answer so far."""
 
     __slots__ = (
-        "blocks", "closing", "complete", "created", "finish", "id", "item", "items", "model", "open_block", "refused",
-        "response", "sequence", "several",
-        "text_parts", "thinking", "tools", "usage", "welded",
+        "blocks", "closing", "complete", "created", "finish", "finish_if_done", "id", "item", "items", "may_go_on",
+        "model", "open_block", "refused", "response", "sequence", "several", "text_parts", "thinking", "tools", "usage",
+        "welded", "went_on",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -94,6 +94,12 @@ class Facts:
         """Whether there was thinking in it."""
         self.finish: str | None = None
         """Why it ended, as the wire says it; with several choices: once all of them have ended."""
+        self.finish_if_done: str | None = None
+        """The same of the choices that have begun, where fewer have than were asked for: it holds at the end mark."""
+        self.may_go_on = False
+        """The reason came along with a piece of the answer: some servers say one with each piece."""
+        self.went_on = False
+        """A piece came behind a reason: only the stream's own end is one."""
         self.complete = False
         """Whether the stream's own end mark has come."""
         self.refused = False
@@ -177,6 +183,8 @@ class Scanner:
             return Event(raw, EventKind.PING, "", None)
         if data == b"[DONE]":
             self.facts.complete = True
+            if self.facts.finish is None:
+                self.facts.finish = self.facts.finish_if_done
             return Event(raw, EventKind.DONE, "", None)
         try:
             decoded = orjson.loads(data)

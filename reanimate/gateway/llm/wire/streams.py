@@ -8,6 +8,7 @@ import orjson
 from reanimate.gateway.llm.call import Call
 from reanimate.gateway.llm.failures import Rejected
 from reanimate.gateway.llm.wire.blocks import Blocks, event_of
+from reanimate.gateway.llm.wire.chat_events import finish_of
 from reanimate.gateway.llm.wire.errors import error_event
 from reanimate.gateway.llm.wire.events import Event, EventKind
 from reanimate.gateway.llm.wire.outgoing import asks_for_usage
@@ -169,10 +170,9 @@ class MessagesFromChat:
             self._usage = usage
         for choice in data.get("choices") or ():
             self._delta(choice.get("delta") or _NO_DELTA, parts)
-            if (reason := choice.get("finish_reason")) is not None:
-                self._blocks.end(parts)
+            if (reason := finish_of(choice)) is not None:
                 self._note_finish(reason, choice.get("stop_reason"))
-        if self._finish is not None and usage:
+        if self._finish is not None and usage and not data.get("choices"):
             parts.append(self.end())
         return b"".join(parts)
 
@@ -181,10 +181,12 @@ class MessagesFromChat:
             return b""
         self._said_end = True
         reason, sequence = self._finish
+        parts: list[bytes] = []
+        self._blocks.end(parts)
         delta = {"stop_reason": reason, "stop_sequence": sequence}
-        return event_of("message_delta", delta=delta, usage=messages_usage(self._usage or {})) + event_of(
-            "message_stop"
-        )
+        parts.append(event_of("message_delta", delta=delta, usage=messages_usage(self._usage or {})))
+        parts.append(event_of("message_stop"))
+        return b"".join(parts)
 
     def _start(self, chunk: dict[str, Any]) -> bytes:
         message: dict[str, Any] = {

@@ -6,6 +6,7 @@ import orjson
 
 from reanimate.gateway.llm.call import Usage
 from reanimate.gateway.llm.streams.continuing.seam import SeamState, is_comment
+from reanimate.gateway.llm.wire.chat_events import finish_of
 from reanimate.gateway.llm.wire.events import Event, EventKind
 
 __all__ = ["ChatSeam"]
@@ -34,14 +35,14 @@ class ChatSeam:
             return b""
         choice = data["choices"][0]
         tools = (choice.get("delta") or _NO_DELTA).get("tool_calls")
-        reason = choice.get("finish_reason")
+        reason = finish_of(choice)
         text = self._state.fresh(event, last=bool(tools) or kind is EventKind.FINISH)
         delta: dict[str, Any] = {"content": text} if text else {}
         if tools:
             told.tools = self._state.said.tools
             delta["tool_calls"] = tools
         if kind is EventKind.FINISH:
-            self._state.check_whole(reason)
+            self._state.check_whole(reason or "")
             told.finish = reason
         elif not delta:
             return b""

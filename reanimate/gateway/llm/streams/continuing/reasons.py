@@ -22,6 +22,8 @@ def why_not(call: Call, told: Facts, failure: Failure) -> str | None:
         return f"route {call.route.name!r} does not allow it"
     if failure.help is Help.NONE:
         return "the provider says that the request is at fault"
+    if told.finish is not None:
+        return "its provider said an end with each piece of it"
     if told.tools:
         whole = all(tool.is_whole for tool in told.tools)
         return "tool calls are not completed by another model" if whole else "it broke off within a tool call"
