@@ -22,6 +22,7 @@ from reanimate.gateway.llm.failover.standings import standings
 from reanimate.gateway.llm.handler import Handler
 from reanimate.gateway.llm.policies.degradation.kept import KeptHolds
 from reanimate.gateway.llm.policies.degradation.quotas import used_by_scope
+from reanimate.gateway.llm.policies.places import Places
 from reanimate.gateway.llm.policies.policies import Policies
 from reanimate.gateway.llm.quota.quota import Quota
 from reanimate.gateway.llm.streams.delivery import Delivery
@@ -53,6 +54,7 @@ class LlmPlane:
             window=lambda seconds: self.observer.figures.window(seconds),
             quota_used=lambda: used_by_scope(quota.figures(), self._llm),
             processes=settings.gateway.processes,
+            places=Places(home / "places", settings.gateway.processes) if settings.gateway.processes > 1 else None,
             kept=KeptHolds(home / "rules.json") if is_first else None,
         )
         self.switches = self.policies.switches

@@ -1,6 +1,7 @@
 """Several processes on one port: they obey, know and count as one gateway."""
 
 import asyncio
+import itertools
 import os
 import re
 import signal
@@ -260,6 +261,29 @@ async def test_switches_are_obeyed_by_all(gateway: LlmGateway) -> None:
         await gateway.switch(2)
         assert (await first.ask())[0] == 200
         assert (await other.ask())[0] == 200
+
+
+async def test_one_call_at_a_time_is_one_of_all(gateway: LlmGateway, providers: tuple[Provider, Provider]) -> None:
+    """A bound below the number of processes is kept: the provider never has two calls at once, and all are answered."""
+    main, _ = providers
+    main.behaviour = Behaviour(think_ms=30)
+    async with connected(gateway) as pair:
+        await gateway.switch(1, ("llm_concurrency", "chat", 1))
+
+        async def other_obeys() -> bool:
+            return bool((await gateway.figures())["llm"]["policies"]["held"])
+
+        await until(other_obeys)
+        for line in pair:  # each has heard of the switch, and answers
+            assert (await line.ask("first"))[0] == 200
+        asked_at = len(main.calls)
+        for _ in range(5):
+            answers = await asyncio.gather(*(line.ask("at once") for line in pair))
+            assert [status for status, _ in answers] == [200, 200]
+        calls = sorted(list(main.calls)[asked_at:], key=lambda call: call.began)
+        spans = [(call.began, call.began + call.ms / 1000) for call in calls if "at once" in str(call.body)]
+    assert len(spans) == 10
+    assert all(ended <= began for (_, ended), (began, _) in itertools.pairwise(spans)), spans
 
 
 async def test_the_others_end_with_the_first(gateway: LlmGateway) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 
 from reanimate.gateway.llm.call import Call
 from reanimate.gateway.llm.failures import Rejected
+from reanimate.gateway.llm.policies.places import Places
 from reanimate.gateway.llm.policies.queue import Lane
 from reanimate.gateway.llm.policies.subjects import Subjects
 from reanimate.gateway.llm.underway import Underway
@@ -41,7 +42,8 @@ class Rate:
 class Gate:
     """Obeys the switches `llm_kill`, `llm_rate` and `llm_concurrency`.
 
-    With several processes on one port, each lets in its part of a rate and of a number of calls.
+    With several processes on one port, each lets in its part of a rate, rounded up. A bound on the calls at a time is
+    kept over all of them.
     """
 
     def __init__(
@@ -51,13 +53,18 @@ class Gate:
         wait_s: float,
         waiting: int,
         processes: int = 1,
+        places: Places | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`wait_s` is how long a call may wait for its turn, `waiting` how many may wait in one queue."""
+        """`wait_s` is how long a call may wait for its turn, `waiting` how many may wait in one queue.
+
+        `places`: of several processes, what they share.
+        """
         self._underway = underway
         self._wait_s = wait_s
         self._waiting = waiting
         self._processes = processes
+        self._places = places
         self._clock = clock
         self._kills: Subjects[str] | None = None
         self._rates: Subjects[Rate] | None = None
@@ -78,7 +85,7 @@ class Gate:
             elif claim.switch == "llm_rate":
                 rates[claim.scope] = self._rate(claim.scope, claim.value)
             elif claim.switch == "llm_concurrency":
-                limits[claim.scope] = max(1, claim.value // self._processes)
+                limits[claim.scope] = claim.value
         before = self._kills
         self._kills = Subjects(kills) if kills else None
         self._rates = Subjects(rates) if rates else None
@@ -143,7 +150,7 @@ class Gate:
         self._all.leave()
 
     def _lane(self, scope: str) -> Lane:
-        lane = self._lanes[scope] = Lane(scope, self._limits.get(scope), self._waiting)
+        lane = self._lanes[scope] = Lane(scope, self._limits.get(scope), self._waiting, self._places)
         return lane
 
     def take(self, wait_s: float, waiting: int) -> None:

@@ -8,6 +8,7 @@ from reanimate.gateway.llm.policies.degradation.kept import KeptHolds
 from reanimate.gateway.llm.policies.degradation.signals import Counts, Signals
 from reanimate.gateway.llm.policies.gate import Gate
 from reanimate.gateway.llm.policies.modes import Modes
+from reanimate.gateway.llm.policies.places import Places
 from reanimate.gateway.llm.policies.switches import LlmSwitches
 from reanimate.gateway.llm.underway import Underway
 from reanimate.llm_settings import LlmSettings
@@ -27,13 +28,17 @@ class Policies:
         quota_used: Callable[[], dict[str, float] | None],
         processes: int = 1,
         kept: KeptHolds | None = None,
+        places: Places | None = None,
     ) -> None:
         """`window` counts the calls of the last so many seconds; `quota_used` is the share that each scope used.
 
         `kept`: what the rules held when the gateway ended, and where that is written; of the process that judges them.
+        `places`: of several processes, what they share.
         """
         self.modes = Modes()
-        self.gate = Gate(underway, wait_s=settings.queue_wait_s, waiting=settings.queue_max, processes=processes)
+        self.gate = Gate(
+            underway, wait_s=settings.queue_wait_s, waiting=settings.queue_max, processes=processes, places=places
+        )
         self.switches = LlmSwitches(self.modes.obey, self.gate.obey)
         self._window = window
         self._quota_used = quota_used

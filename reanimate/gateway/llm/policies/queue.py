@@ -5,8 +5,14 @@ import heapq
 from collections import deque
 
 from reanimate.gateway.llm.failures import Rejected
+from reanimate.gateway.llm.policies.places import Places
 
 __all__ = ["Lane"]
+
+_LOOK_AGAIN_S = 0.01
+"""For a place that other processes have."""
+_LEAVE_S = 0.02
+"""A place that was given back is left to the other processes for so long: they look for it, and are not called."""
 
 
 class _Waiting:
@@ -24,13 +30,22 @@ class _Waiting:
 class Lane:
     """The calls of one scope that are underway, and those that wait for one to end."""
 
-    __slots__ = ("_ends", "_heap", "_limit", "_now", "_queued", "_seq", "active", "scope", "size")
+    __slots__ = (
+        "_again", "_ends", "_heap", "_held", "_limit", "_not_before", "_now", "_places", "_queued", "_room", "_seq",
+        "active", "scope", "size",
+    )  # fmt: skip
 
-    def __init__(self, scope: str, limit: int | None, size: int) -> None:
-        """`limit` bounds the calls underway, `size` those that wait."""
+    def __init__(self, scope: str, limit: int | None, size: int, places: Places | None = None) -> None:
+        """`limit` bounds the calls underway, of all processes that share `places`; `size` those that wait."""
         self.scope = scope
         self.active = 0
-        self._limit = limit
+        self._places = places
+        self._limit: int | None = None
+        self._room = 0
+        """How many may be underway here now: this process's own part, and what it holds of the others."""
+        self._held: list[int] = []
+        self._not_before = 0.0
+        self._again: asyncio.TimerHandle | None = None
         self.size = size
         self._heap: list[tuple[float, int, _Waiting]] = []
         self._queued: dict[str, deque[_Waiting]] = {}
@@ -38,11 +53,12 @@ class Lane:
         """Tenant → the place of its last call in virtual time."""
         self._now = 0.0
         self._seq = 0
+        self.bound(limit)
 
     @property
     def is_free(self) -> bool:
         """Whether a call can come in at once."""
-        return self._limit is None or (self.active < self._limit and not self._queued)
+        return self._limit is None or (self.active < self._room and not self._queued)
 
     @property
     def waiting(self) -> int:
@@ -51,6 +67,9 @@ class Lane:
     def bound(self, limit: int | None) -> None:
         """Change the limit: who waits comes in as far as it allows; who is in stays in."""
         self._limit = limit
+        if limit is not None:
+            self._room = len(self._held) + (self._places.own(limit) if self._places is not None else limit)
+        self._give_back()
         self._admit()
 
     async def enter(self, tenant: str, weight: int, until: float) -> None:
@@ -59,7 +78,7 @@ class Lane:
         Raises:
             Rejected: 429 queue_full, queue_timeout.
         """
-        if self.is_free:
+        if not self._queued and self._has_place():
             self.active += 1
             return
         loop = asyncio.get_running_loop()
@@ -72,6 +91,7 @@ class Lane:
         heapq.heappush(self._heap, (due, self._seq, waiting))
         self._queued.setdefault(tenant, deque()).append(waiting)
         timer = loop.call_at(until, self._give_up, waiting)
+        self._look_again()
         try:
             await waiting.turn
         except BaseException:
@@ -86,10 +106,42 @@ class Lane:
     def leave(self) -> None:
         """Let the next one in."""
         self.active -= 1
+        if self._held:
+            self._give_back()
+        if self._heap:
+            self._admit()
+
+    def _has_place(self) -> bool:
+        """Whether one more may come in; where it takes a place of those that are taken in turn, that is taken."""
+        if self._limit is None or self.active < self._room:
+            return True
+        if self._places is None or self.active > self._room or asyncio.get_running_loop().time() < self._not_before:
+            return False
+        number = self._places.take(self.scope, self._limit, self._held)
+        if number is None:
+            return False
+        self._held.append(number)
+        self._room += 1
+        return True
+
+    def _give_back(self) -> None:
+        """Let other processes have the places that are not needed here."""
+        while self._places is not None and self._held and (self._limit is None or self.active < self._room):
+            self._places.give(self.scope, self._held.pop())
+            self._room -= 1
+            self._not_before = asyncio.get_running_loop().time() + _LEAVE_S
+
+    def _look_again(self) -> None:
+        """Have the places of the others looked at again, as long as somebody waits for one."""
+        if self._again is None and self._places is not None and self._queued:
+            self._again = asyncio.get_running_loop().call_later(_LOOK_AGAIN_S, self._admit_later)
+
+    def _admit_later(self) -> None:
+        self._again = None
         self._admit()
 
     def _admit(self) -> None:
-        while self._queued and (self._limit is None or self.active < self._limit):
+        while self._queued and self._has_place():
             due, _, waiting = heapq.heappop(self._heap)
             if waiting.turn.done():  # given up, or cancelled and not yet aware of it
                 self._drop(waiting)
@@ -101,6 +153,8 @@ class Lane:
         if not self._queued:
             self._heap.clear()
             self._ends.clear()
+            self._give_back()
+        self._look_again()
 
     def _make_room(self, tenant: str) -> None:
         """Let a tenant with fewer calls in the full queue in, for the newest of the tenant that has most.
