@@ -179,12 +179,15 @@ class World:
 
     seed: int
     limit: int = 1000
+    extra: int = 0
+    """Granted on top."""
     connected: bool = True
     account: Account = field(default_factory=Account)
     now: float = 0.0
     seq: int = 0
 
     def __post_init__(self) -> None:
+        self.account = Account(extra=self.extra)
         self.random = random.Random(self.seed)
         self.settings = QuotaSettings(name="q", tokens=self.limit, lease=0.08, away=0.05)
         terms = Terms.of(self.settings, Meter.TOKENS)
@@ -245,18 +248,43 @@ class World:
         return sum(purse.drawn for purse in self.purses)
 
 
+@pytest.mark.parametrize("extra", [0, 500])
 @pytest.mark.parametrize("seed", range(60))
-def test_bound__with_the_control_plane_there_the_limit_is_never_passed(seed: int) -> None:
-    """Whatever is repeated or comes late, and whoever is killed: what is drawn by all stays within the limit."""
-    world = World(seed)
+def test_bound__with_the_control_plane_there_the_limit_is_never_passed(seed: int, extra: int) -> None:
+    """Whatever is repeated or comes late, and whoever is killed: what is drawn by all stays within the limit.
+
+    What was granted on top counts once, however often a gateway asks.
+    """
+    world = World(seed, extra=extra)
     for n in range(1500):
         world.step()
         if n % 5 == 0:
             world.renew_all()  # nobody is silent for as long as a lease
-        assert world.drawn <= world.limit
+        assert world.drawn <= world.limit + extra
+        assert all(purse.limit in (world.limit, world.limit + extra) for purse in world.purses if purse.others)
     world.renew_all()
     assert world.account.spent == sum(purse.spent for purse in world.purses)
-    assert world.drawn > 900  # and it could be used
+    assert world.drawn > 900 + extra  # and it could be used
+
+
+def test_grant__is_still_known_after_a_restart() -> None:
+    """A gateway that comes back before it hears anything does not take a granted quota for used up."""
+    terms = Terms.of(QuotaSettings(name="q", requests=100), Meter.REQUESTS)
+    assert terms is not None
+    page, key = Book.loose(), KEY._replace(meter="requests")
+    purse = Purse(key, END, terms, page)
+    account = Account(extra=50)
+    for seq in range(115):
+        asked = purse.demand(1, 1, 0.0)
+        account, lent = lend(account, "a", "book", seq + 1, asked, 0.0)
+        purse.lent(asked, lent, 0.0)
+        purse.settle(0, 1)
+        purse.take(0)
+    assert (purse.drawn, purse.limit) == (115, 150)
+    again = Purse(key, END, terms, page)
+    assert again.limit == 150
+    assert again.share_left == pytest.approx(35 / 150)
+    assert Purse(key, END, terms, Book.loose()).limit == 100
 
 
 @pytest.mark.parametrize("seed", range(60))

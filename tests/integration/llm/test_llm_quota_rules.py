@@ -331,6 +331,25 @@ async def test_grant__raises_the_limit_of_this_window(
         assert (done.exit_code, done.stderr.startswith("error:")) == (1, True), wrong
 
 
+async def test_grant__counts_once_however_often_a_gateway_asks(
+    control: ControlPlane, name: str, tmp_path: Path, reanimate: Callable[[LlmSettings], Run]
+) -> None:
+    """Exactly what was granted is used, over many leases and a restart, and not one call more."""
+    settings = llm_settings({"name": name, "requests": 20, "lease": 0.1})
+    command = reanimate(settings)
+    assert (await command("grant", name, "--requests", "30", "--reason", "more users")).exit_code == 0
+    answered = 0
+    for _ in range(2):
+        async with gateway(control, settings, tmp_path) as quota:
+            for _ in range(25):
+                await pay(quota, call(settings), 1)
+                answered += 1
+    async with gateway(control, settings, tmp_path) as quota:
+        error = await refused(quota, call(settings))
+        assert "50 requests of 50 requests" in error.message
+    assert answered == 50
+
+
 async def test_alerts__one_for_each_threshold_and_window(control: ControlPlane, name: str, tmp_path: Path) -> None:
     """Crossed by many calls, told once each, while calls go on; resolved when the window is over."""
     settings = llm_settings({"name": name, "tokens": 10_000, "alert_at": [0.5, 0.8, 1.0], "window": "hour"})

@@ -73,7 +73,7 @@ class Purse:
         self.ends = ends
         self.terms = terms
         self.meter = METERS.index(terms.meter)
-        self.limit = terms.limit if key.pot == "normal" else terms.reserve
+        self.limit = self.own_limit
         self.page = page
         self._cells, self._at = page.cells, page.base + DRAWN
         self.drawn: int = page.cells[page.base + DRAWN]
@@ -83,6 +83,9 @@ class Purse:
         self.granted: int = page.cells[page.base + GRANTED]
         self.heard = bool(page.cells[page.base + HEARD])
         self.left: int = page.cells[page.base + LEFT] if self.heard else self.limit
+        if self.heard:
+            # What people granted on top is in no settings: this much there was, as the record said last.
+            self.limit = max(self.limit, self.granted + self.left)
         self.told: int = page.cells[page.base + TOLD]
         """What was drawn when the control plane was last asked with success."""
         self.others = 0
@@ -101,6 +104,11 @@ class Purse:
         """The reserve, once a call was allowed to look at it."""
         self.incident = ""
         """Of the reserve: whose recovery last asked for it."""
+
+    @property
+    def own_limit(self) -> int:
+        """What the settings say, without what was granted on top, which the record alone knows and adds."""
+        return self.terms.limit if self.key.pot == "normal" else self.terms.reserve
 
     @property
     def spent(self) -> int:
@@ -144,7 +152,7 @@ class Purse:
         return Demand(
             key=self.key,
             ends=self.ends,
-            limit=self.limit,
+            limit=self.own_limit,
             lease=self.terms.lease,
             lease_s=self.terms.quota.lease_s,
             spent=self.spent,
