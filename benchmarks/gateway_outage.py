@@ -25,8 +25,8 @@ from reanimate.demo.provider import answer_text
 
 __all__ = ["main"]
 
-PEERS = tuple(name for name in NAMES if name not in ("raw asyncio proxy", "reanimate, 2 processes"))
-"""The raw proxy knows one upstream only."""
+PEERS = tuple(name for name in NAMES if name != "reanimate, 2 processes")
+"""The raw proxy knows the main provider only: what callers have who go there directly."""
 FAULTS: dict[str, dict[str, Any]] = {
     "429": {"kind": "status", "error": "rate_limit"},
     "500": {"kind": "status", "error": "server_error"},
@@ -172,7 +172,7 @@ async def broken_streams(candidate: Candidate, main: StandIn, how: str) -> Count
     found: Counter[str] = Counter()
     for first in range(0, STREAMS, 5):
         found.update(await asyncio.gather(*(one(number) for number in range(first, first + 5))))
-    candidate.caller.limit_s = 30.0
+    candidate.caller.limit_s = candidate.patience_s
     await say("DELETE", main, "/_faults")
     return found
 

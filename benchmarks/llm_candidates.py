@@ -46,10 +46,12 @@ class Candidate:
     path: str
     model: str
     process: subprocess.Popen[bytes] | subprocess.Popen[str]
+    patience_s: float = 30.0
+    """How long its callers wait for an answer."""
     caller: Caller = field(init=False)
 
     def __post_init__(self) -> None:
-        self.caller = Caller(self.url)
+        self.caller = Caller(self.url, self.patience_s)
 
     def request(self, prompt: str, *, stream: bool = False, tokens: int | None = None, model: str = "") -> bytes:
         return rendered(self.path, model or self.model, prompt, stream=stream, tokens=tokens)
@@ -192,7 +194,9 @@ def _raw(home: Path, main: str, backup: str, log: int) -> Candidate:
     port = free_port()
     module = ["-m", "benchmarks.peers.raw_proxy", "--port", str(port), "--upstream", main.removeprefix("http://")]
     process = subprocess.Popen([sys.executable, *module], cwd=ROOT, stderr=log)
-    return Candidate("raw asyncio proxy", f"http://127.0.0.1:{port}", "/v1/chat/completions", "m", process)
+    # It has no patience of its own that could end: its callers have that of the others.
+    url = f"http://127.0.0.1:{port}"
+    return Candidate("raw asyncio proxy", url, "/v1/chat/completions", "m", process, UPSTREAM_TIMEOUT_S)
 
 
 _STARTS = {
