@@ -5,13 +5,13 @@ import time
 from dataclasses import dataclass
 
 import httpx
+from sqlalchemy import select
 
 from reanimate.bootstrap import Services
 from reanimate.clock import utcnow
-from reanimate.db.tables import SwitchLedger
+from reanimate.db.tables import Hold, SwitchLedger
 from reanimate.switches.document import LIFETIME, Claim, SwitchDocument, effective, sign
 from reanimate.switches.gateways import control_urls
-from reanimate.switches.holds import open_holds
 
 __all__ = ["Obeyed", "current_document", "push", "wait_until_obeyed"]
 
@@ -30,13 +30,21 @@ class Obeyed:
 async def current_document(services: Services) -> tuple[bytes, str, int]:
     """Return the newest switch document as (body, signature, number), made from all open holds."""
     now = utcnow()
+    # In one statement: the number is of the same moment as the holds, and a kill waits for one answer less.
+    ledger_and_holds = (
+        select(SwitchLedger.ledger, SwitchLedger.started_at, SwitchLedger.seq, Hold.switch, Hold.scope, Hold.value)
+        .outerjoin(Hold, Hold.lifted_at.is_(None))
+        .where(SwitchLedger.id == 1)
+        .order_by(Hold.id)
+    )
     async with services.sessions() as session:
-        ledger = await session.get_one(SwitchLedger, 1)
-        claims = [Claim(hold.switch, hold.scope, hold.value) for hold in await open_holds(session)]
+        rows = (await session.execute(ledger_and_holds)).all()
+    ledger, started_at, seq = rows[0][:3]
+    claims = [Claim(switch, scope, value) for *_, switch, scope, value in rows if switch is not None]
     document = SwitchDocument(
-        ledger=ledger.ledger,
-        ledger_started_at=ledger.started_at,
-        seq=ledger.seq,
+        ledger=ledger,
+        ledger_started_at=started_at,
+        seq=seq,
         issued_at=now,
         expires_at=now + LIFETIME,
         switches=tuple(effective(claims)),
@@ -65,8 +73,13 @@ async def push(services: Services) -> Obeyed:
             return f"obeys {answer.json().get('seq')}, not {seq}"
         return round((time.perf_counter() - began) * 1000, 1)
 
+    # The gateway that is configured here need not wait until it is known which others there are.
+    here = services.addresses.gateway_control
+    told = {here: asyncio.create_task(one(here))}
     urls = await control_urls(services)
-    results = dict(zip(urls, await asyncio.gather(*(one(url) for url in urls.values())), strict=True))
+    told |= {url: asyncio.create_task(one(url)) for url in urls.values() if url != here}
+    await asyncio.gather(*told.values())
+    results = {name: told[url].result() for name, url in urls.items()}
     return Obeyed(
         seq,
         {name: result for name, result in results.items() if isinstance(result, float)},
