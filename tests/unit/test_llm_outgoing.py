@@ -224,3 +224,8 @@ def test_path__without_a_key_of_the_callers(query: str, passed: str) -> None:
     assert sent({"model": "large"}, query=query).path.decode() == f"/chat/completions{passed}"
     out = sent({"model": "large"}, key=None, query=query, provider={"pass_key": True, "keys": []})
     assert out.path.decode() == f"/chat/completions?{query}"
+    # Not beside a key of ours, nor where callers have keys of the gateway: what is in the query is one of those.
+    ours = sent({"model": "large"}, query=query, provider={"pass_key": True})
+    tenants = {"pass_key": True, "keys": [], "tenants": [{"name": "t", "keys": ["callers"]}]}
+    of_tenants = sent({"model": "large"}, key=None, query=query, provider=tenants)
+    assert {ours.path.decode(), of_tenants.path.decode()} == {f"/chat/completions{passed}"}

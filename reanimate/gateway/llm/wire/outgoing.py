@@ -61,7 +61,7 @@ def outgoing(call: Call, target: Target, key: Key | None) -> Outgoing | Refusal:
     if (asked := endpoint_at(endpoint, provider)) is not endpoint:
         return _crossing(call, target, key, asked)
     query = call.request.target[len(call.request.path) :]
-    if query and not provider.pass_key:
+    if query and not _passes_key(call, target, key):
         query = _KEYS_IN_QUERY.sub("", query).rstrip("?&")
     path = endpoint.path + query.encode("ascii") if query else endpoint.path
     return Outgoing(path, _headers(call, target, key), _body(prompt, target))
@@ -147,10 +147,17 @@ def provider_headers(provider: Provider, key: Key | None, *, versioned: bool = F
     return headers
 
 
+def _passes_key(call: Call, target: Target, key: Key | None) -> bool:
+    """Say whether the caller's own key goes along, in a header or, for servers that take it there, in the query.
+
+    Where there are tenants, it is the gateway's own key; where the provider has a key of ours, it is not wanted.
+    """
+    return key is None and target.provider.pass_key and not call.catalogue.settings.tenants
+
+
 def _headers(call: Call, target: Target, key: Key | None, *, crosses: bool = False) -> list[tuple[bytes, bytes]]:
     provider = target.provider
-    # Where there are tenants, the caller's key is the gateway's own; one for the other wire is another vendor's.
-    passes_key = key is None and provider.pass_key and not crosses and not call.catalogue.settings.tenants
+    passes_key = not crosses and _passes_key(call, target, key)  # one for the other wire is another vendor's
     passed = _PASSED_ACROSS if crosses else _PASSED
     own = {name for name, _ in provider.headers} if provider.headers else ()
     callers = []
