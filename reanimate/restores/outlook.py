@@ -6,7 +6,17 @@ from datetime import datetime
 
 from reanimate.backups.manifest import VectorManifest
 
-__all__ = ["Earlier", "Outlook", "WritesSince", "expected_time", "room_needed", "span", "whole_bytes", "writes_since"]
+__all__ = [
+    "Earlier",
+    "Outlook",
+    "WritesSince",
+    "expected_time",
+    "megabytes",
+    "room_needed",
+    "span",
+    "whole_bytes",
+    "writes_since",
+]
 
 _SPARE = 64 << 20
 _AT_ONCE = 2
@@ -57,7 +67,7 @@ class Outlook:
             ("the server", self.needed_there, self.free_there),
         ):
             if free is not None and free < needed:
-                found.append(f"{where} has {_megabytes(free)} free, the restore needs {_megabytes(needed)} there")
+                found.append(f"{where} has {megabytes(free)} free, the restore needs {megabytes(needed)} there")
         return tuple(found)
 
     @property
@@ -77,7 +87,7 @@ def expected_time(subject: str, size_bytes: int, earlier: Sequence[Earlier] | No
     if own:
         last = max(own, key=lambda one: one.ended_at)
         expected = last.took_s * (size_bytes / last.size_bytes if last.size_bytes else 1.0)
-        said = f"{last.took_s:.1f} s on {last.ended_at:%Y-%m-%d %H:%M} UTC for {_megabytes(last.size_bytes)}"
+        said = f"{last.took_s:.1f} s on {last.ended_at:%Y-%m-%d %H:%M} UTC for {megabytes(last.size_bytes)}"
         return said, round(max(expected, 0.1), 1)
     moved, spent = sum(one.size_bytes for one in earlier), sum(one.took_s for one in earlier)
     if not moved or not spent:
@@ -122,5 +132,6 @@ def span(later: datetime, earlier: datetime) -> str:
     return f"{seconds} s"
 
 
-def _megabytes(size: int) -> str:
-    return f"{size / 1e6:.1f} MB"
+def megabytes(size: int | None) -> str:
+    """Say a number of bytes, or that it is not known."""
+    return "–" if size is None else f"{size / 1e6:.1f} MB"

@@ -1,30 +1,34 @@
 """A restore plan in words: the same lines in a terminal and on a run's page."""
 
+from reanimate.restores.outlook import megabytes
 from reanimate.restores.plan import RestorePlan
 
-__all__ = ["plan_lines", "size"]
+__all__ = ["plan_lines"]
 
 
 def plan_lines(plan: RestorePlan) -> dict[str, str]:
     """Return what a restore would do, by name, in the order to be read."""
     outlook = plan.outlook
-    free = f"{size(outlook.free_here)} free" if outlook.free_here is not None else "free: not known"
+    free = f"{megabytes(outlook.free_here)} free" if outlook.free_here is not None else "free: not known"
     there = (
-        f"{size(outlook.free_there)} free" if outlook.free_there is not None else "its API does not say what is free"
+        f"{megabytes(outlook.free_there)} free"
+        if outlook.free_there is not None
+        else "its API does not say what is free"
     )
     expected = f"; now about {outlook.expected_s:g} s" if outlook.expected_s is not None else ""
+    size = megabytes(plan.size_bytes)
     kind = f", changes on top of {plan.base}" if plan.base else ""
     return {
         "backup": f"{plan.backup_id} from {plan.repository}: {plan.why}",
         "proof": plan.proof,
-        "holds": f"{plan.points} points in {plan.shards} shard(s), {size(plan.size_bytes)}{kind}, by {plan.made_by}",
+        "holds": f"{plan.points} points in {plan.shards} shard(s), {size}{kind}, by {plan.made_by}",
         "lost": plan.lost,
         "writes since": _writes(plan),
         "goes to": f"{plan.new_name} on {plan.target} ({plan.server})",
         "switches": ", ".join(plan.aliases) or "the collection's own name, if nothing has it",
         "took last time": f"{outlook.took_last}{expected}",
-        "room here": f"{size(outlook.needed_here)} needed, {free}",
-        "room there": f"about {size(outlook.needed_there)} needed on the server, {there}",
+        "room here": f"{megabytes(outlook.needed_here)} needed, {free}",
+        "room there": f"about {megabytes(outlook.needed_there)} needed on the server, {there}",
     }
 
 
@@ -35,8 +39,3 @@ def _writes(plan: RestorePlan) -> str:
         return "the gateways acknowledged none"
     named = ", ".join(f"{count} to {name}" for name, count in plan.writes.by_name.items())
     return f"{plan.writes.total} acknowledged by the gateways since {plan.writes.since[:19]} ({named})"
-
-
-def size(count: int | None) -> str:
-    """Say a number of bytes, or that it is not known."""
-    return "–" if count is None else f"{count / 1e6:.1f} MB"

@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 
 import pytest
 from quota_rig import ControlPlane, control_plane
+from sdk_rig import SdkRig, sdk_rig
 
 from reanimate.db.embedded import EmbeddedPostgres, create_database
 from reanimate.demo.provider import Provider
@@ -21,6 +22,19 @@ async def providers() -> AsyncIterator[tuple[Provider, Provider]]:
     """Two providers that give the same answers: the main one and the one to fall back to."""
     async with Provider("main") as main, Provider("backup") as backup:
         yield main, backup
+
+
+@pytest.fixture(scope="module")
+async def vendors_clients(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[SdkRig]:
+    async with sdk_rig(tmp_path_factory.mktemp("sdk")) as running:
+        yield running
+
+
+@pytest.fixture
+def rig(vendors_clients: SdkRig) -> SdkRig:
+    """The vendors' clients before a gateway, with providers that are well. Other files have rigs of their own."""
+    vendors_clients.heal()
+    return vendors_clients
 
 
 @pytest.fixture(scope="session")

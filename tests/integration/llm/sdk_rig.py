@@ -11,15 +11,24 @@ import anthropic
 import httpx2
 import openai
 from llm_gateway import LlmGateway, llm_gateway_for, provider_toml, route_toml, write_settings
+from pydantic import BaseModel, ConfigDict
 
 from reanimate.demo.provider import Provider
 from reanimate.demo.provider.calls import Call
 
-__all__ = ["PNG", "SdkRig", "said", "sdk_rig"]
+__all__ = ["PNG", "City", "SdkRig", "said", "sdk_rig"]
 
 PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAQAAAC1HAwCAAAAC0lEQVR42mNk+A8AAQUBAScY42YAAAAASUVORK5CYII="
 _MODEL = {"name": "large", "vision": True, "max_output_tokens": 4000}
 _EMBEDDER = {"name": "embedder", "kind": "embedding"}
+
+
+class City(BaseModel):
+    """What the clients are asked to make of an answer."""
+
+    model_config = ConfigDict(extra="forbid")
+    city: str
+    n: int
 
 
 def said(text: str) -> Any:

@@ -2,13 +2,11 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
 from typing import Any
 
 import anthropic
 import pytest
-from pydantic import BaseModel
-from sdk_rig import PNG, SdkRig, said, sdk_rig
+from sdk_rig import PNG, City, SdkRig, said
 
 from reanimate.demo.provider import Behaviour, Fault, Match, answer_text
 
@@ -16,23 +14,6 @@ PROMPT = "how is the replica?"
 TEXT = answer_text(PROMPT)
 SCHEMA = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
 TOOLS: Any = [{"name": name, "input_schema": SCHEMA} for name in ("look", "find")]
-
-
-class City(BaseModel):
-    city: str
-    n: int
-
-
-@pytest.fixture(scope="module")
-async def everything(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[SdkRig]:
-    async with sdk_rig(tmp_path_factory.mktemp("sdk-anthropic")) as rig:
-        yield rig
-
-
-@pytest.fixture
-def rig(everything: SdkRig) -> SdkRig:
-    everything.heal()
-    return everything
 
 
 def asking(text: str = PROMPT, **more: Any) -> dict[str, Any]:

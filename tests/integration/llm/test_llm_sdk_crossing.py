@@ -3,14 +3,12 @@
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator
 from typing import Any
 
 import anthropic
 import openai
 import pytest
-from pydantic import BaseModel, ConfigDict
-from sdk_rig import PNG, SdkRig, said, sdk_rig
+from sdk_rig import PNG, City, SdkRig, said
 
 from reanimate.demo.provider import Behaviour, Fault, Match, answer_text
 
@@ -21,24 +19,6 @@ OPENAI_TOOLS: Any = [
     {"type": "function", "function": {"name": name, "parameters": SCHEMA}} for name in ("look", "find")
 ]
 ANTHROPIC_TOOLS: Any = [{"name": name, "input_schema": SCHEMA} for name in ("look", "find")]
-
-
-class City(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-    city: str
-    n: int
-
-
-@pytest.fixture(scope="module")
-async def everything(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[SdkRig]:
-    async with sdk_rig(tmp_path_factory.mktemp("sdk-crossing")) as rig:
-        yield rig
-
-
-@pytest.fixture
-def rig(everything: SdkRig) -> SdkRig:
-    everything.heal()
-    return everything
 
 
 async def test_openai_to_claude__whole_and_streamed(rig: SdkRig) -> None:

@@ -4,13 +4,11 @@ import asyncio
 import gzip
 import json
 import re
-from collections.abc import AsyncIterator
 from typing import Any
 
 import openai
 import pytest
-from pydantic import BaseModel
-from sdk_rig import PNG, SdkRig, said, sdk_rig
+from sdk_rig import PNG, City, SdkRig, said
 
 from reanimate.demo.provider import Behaviour, Fault, Match, answer_text
 
@@ -19,23 +17,6 @@ TEXT = answer_text(PROMPT)
 SCHEMA = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
 TOOLS: Any = [{"type": "function", "function": {"name": name, "parameters": SCHEMA}} for name in ("look", "find")]
 RESPONSE_TOOLS: Any = [{"type": "function", "name": name, "parameters": SCHEMA} for name in ("look", "find")]
-
-
-class City(BaseModel):
-    city: str
-    n: int
-
-
-@pytest.fixture(scope="module")
-async def everything(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[SdkRig]:
-    async with sdk_rig(tmp_path_factory.mktemp("sdk-openai")) as rig:
-        yield rig
-
-
-@pytest.fixture
-def rig(everything: SdkRig) -> SdkRig:
-    everything.heal()
-    return everything
 
 
 async def test_chat__the_answer_names_who_gave_it(rig: SdkRig) -> None:

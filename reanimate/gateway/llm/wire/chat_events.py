@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from reanimate.gateway.llm.wire.events import EventKind, Facts, GrowingCall
+from reanimate.gateway.llm.wire.events import EventKind, Facts, GrowingCall, error_text
 from reanimate.gateway.llm.wire.usage import merge_usage, read_usage
 
 __all__ = ["ChatEvents", "finish_of"]
@@ -47,7 +47,7 @@ class ChatEvents:
             LookupError, TypeError, ValueError, AttributeError: it is not built as the wire says.
         """
         if name == b"error" or data.get("error") or data.get("object") == "error":
-            return EventKind.ERROR, _error_text(data)
+            return EventKind.ERROR, error_text(data.get("error") or data)
         if not facts.id:
             facts.id, facts.model = data.get("id") or "", data.get("model") or ""
             facts.created = data.get("created") or 0
@@ -159,10 +159,3 @@ def _text_of_parts(facts: Facts, parts: Any) -> str:
     text = "".join(part["text"] for part in parts if part.get("type") == "text")
     facts.text_parts.append(text)
     return text
-
-
-def _error_text(data: dict[str, Any]) -> str:
-    error = data.get("error") or data
-    if isinstance(error, dict):
-        error = error.get("message") or error
-    return str(error)[:500]

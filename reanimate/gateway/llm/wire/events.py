@@ -11,7 +11,7 @@ import orjson
 from reanimate.gateway.llm.call import Usage
 from reanimate.gateway.llm.wire.sse import Frames, TooLong, fields_of
 
-__all__ = ["Classifier", "Event", "EventKind", "Facts", "GrowingCall", "Scanner"]
+__all__ = ["Classifier", "Event", "EventKind", "Facts", "GrowingCall", "Scanner", "error_text"]
 
 
 class EventKind(StrEnum):
@@ -127,6 +127,13 @@ class Facts:
     @property
     def text(self) -> str:
         return "".join(self.text_parts)
+
+
+def error_text(error: Any) -> str:
+    """Return what a provider says that is wrong, in its own words where it has some."""
+    if isinstance(error, dict):
+        error = error.get("message") or error
+    return str(error)[:500]
 
 
 class Classifier(Protocol):

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from reanimate.gateway.llm.wire.events import EventKind, Facts, GrowingCall
+from reanimate.gateway.llm.wire.events import EventKind, Facts, GrowingCall, error_text
 from reanimate.gateway.llm.wire.usage import read_usage
 
 __all__ = ["ResponsesEvents"]
@@ -27,10 +27,10 @@ class ResponsesEvents:
             return _text(facts, data)
         if type(kind) is not str:
             if data.get("error"):
-                return EventKind.ERROR, _error_text(data)
+                return EventKind.ERROR, error_text(data["error"])
             raise ValueError("no type")
         if kind in ("error", "response.failed"):
-            return EventKind.ERROR, _error_text(data)
+            return EventKind.ERROR, error_text(data.get("error") or (data.get("response") or {}).get("error") or data)
         if kind in ("response.completed", "response.incomplete"):
             return _finish(facts, data["response"])
         if kind in ("response.created", "response.in_progress", "response.queued"):
@@ -122,10 +122,3 @@ def _finish(facts: Facts, response: dict[str, Any]) -> tuple[EventKind, str]:
     facts.finish = cut_by or response.get("status") or "completed"
     facts.complete = True
     return EventKind.FINISH, ""
-
-
-def _error_text(data: dict[str, Any]) -> str:
-    error = data.get("error") or (data.get("response") or {}).get("error") or data
-    if isinstance(error, dict):
-        error = error.get("message") or error
-    return str(error)[:500]
