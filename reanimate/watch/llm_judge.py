@@ -5,7 +5,8 @@
 | provider or model | given up by the gateway, or half of ten or more attempts fail    | 2 s            | 5 s        |
 | route             | five or more calls, over a tenth of them, are answered by nobody | 1 s            | 10 s       |
 | rule              | it holds: the gateway degrades by itself                         | 1 s            | 1 s        |
-| tenant            | ten or more calls, half of its own, are refused for the content  | 1 s            | 60 s       |
+| tenant            | ten or more calls, half of its own, are refused for the content, | 1 s            | 60 s       |
+|                   | and not those of everybody else as well: that is the model       |                |            |
 
 One failed call accuses nobody. A gateway that tells nothing changes nothing.
 """
@@ -16,7 +17,7 @@ from typing import Any
 
 from reanimate.incidents.faults import Fault
 
-__all__ = ["Accusation", "Figures", "Ripening", "State", "accuse", "ripen"]
+__all__ = ["Accusation", "Figures", "Ripening", "State", "accuse", "attackers", "ripen"]
 
 Figures = Mapping[str, Any]
 
@@ -191,20 +192,31 @@ def _rules(llm: Figures) -> list[Accusation]:
 
 
 def _tenants(llm: Figures) -> list[Accusation]:
-    accusations = []
-    for name, counted in (llm.get("tenants") or {}).items():
-        calls, refused = int(counted.get("calls", 0)), int(counted.get("refused_content", 0))
-        if refused >= _LEAST_REFUSED and refused >= _BAD_SHARE * calls:
-            accusations.append(
-                Accusation(
-                    fingerprint=f"watch:llm:tenant:{name}:attack",
-                    subject=f"tenant:{name}",
-                    fault=Fault.MALICIOUS_PROMPT_ATTACK,
-                    summary=f"{refused} of {calls} calls of tenant {name} were refused for their content",
-                    labels={"tenant": name},
-                    found={"calls": calls, "refused_content": refused},
-                    after_s=1.0,
-                    over_s=60.0,
-                )
-            )
-    return accusations
+    return [
+        Accusation(
+            fingerprint=f"watch:llm:tenant:{name}:attack",
+            subject=f"tenant:{name}",
+            fault=Fault.MALICIOUS_PROMPT_ATTACK,
+            summary=f"{refused} of {calls} calls of tenant {name} were refused for their content",
+            labels={"tenant": name},
+            found={"calls": calls, "refused_content": refused},
+            after_s=1.0,
+            over_s=60.0,
+        )
+        for name, (calls, refused) in attackers(llm).items()
+    ]
+
+
+def attackers(llm: Figures) -> dict[str, tuple[int, int]]:
+    """Return tenant → calls, and those refused for their content, of the tenants who provoke that."""
+    counted = {
+        name: (int(said.get("calls", 0)), int(said.get("refused_content", 0)))
+        for name, said in (llm.get("tenants") or {}).items()
+    }
+    refused = {name for name, (calls, count) in counted.items() if calls and count >= _BAD_SHARE * calls}
+    busy = {name for name, (calls, _) in counted.items() if calls >= _LEAST_REFUSED}
+    return {
+        name: counted[name]
+        for name in counted
+        if name in refused and counted[name][1] >= _LEAST_REFUSED and (busy == {name} or not busy <= refused)
+    }

@@ -4,13 +4,14 @@ A model is accused when, of twenty or more answers in five minutes, a fifth is r
 are cut by length, and that is more than usual; or when they are four times as long or short as usual. Usual is the
 last hour. It is believed after half a minute. Only who gave bad answers in the last minute too is accused: an alarm
 that went on for as long as five minutes remember would hide the next drop, since what fires already is not told again.
+What a tenant who attacks by prompts is refused says nothing about the model.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from reanimate.incidents.faults import Fault
-from reanimate.watch.llm_judge import Accusation, Figures
+from reanimate.watch.llm_judge import Accusation, Figures, attackers
 
 __all__ = ["accuse_quality"]
 
@@ -31,14 +32,17 @@ class _Quality:
     """Of an answer, on average."""
 
     @classmethod
-    def of(cls, counted: Figures) -> "_Quality":
+    def of(cls, llm: Figures, target: str) -> "_Quality":
+        counted: Figures = (llm.get("targets") or {}).get(target) or {}
         finishes: Mapping[str, int] = counted.get("finishes") or {}
-        answers = sum(finishes.values())
+        refused = sum(finishes.get(name, 0) for name in _REFUSED)
+        provoked = min(refused, sum(count for _, count in attackers(llm).values()))
+        answers = sum(finishes.values()) - provoked
         if not answers:
             return cls(0, 0.0, 0.0, 0.0, 0.0)
         return cls(
             answers,
-            sum(finishes.get(name, 0) for name in _REFUSED) / answers,
+            (refused - provoked) / answers,
             finishes.get("empty", 0) / answers,
             sum(finishes.get(name, 0) for name in _CUT) / answers,
             float((counted.get("tokens") or {}).get("output", 0)) / answers,
@@ -49,9 +53,7 @@ def accuse_quality(lately: Figures, usually: Figures, just_now: Figures) -> dict
     """Return the models whose answers of the last minutes, and of the last one, are worse than usual (for an hour)."""
     accusations = {}
     for name in lately.get("targets") or {}:
-        now, usual, newest = (
-            _Quality.of((figures.get("targets") or {}).get(name) or {}) for figures in (lately, usually, just_now)
-        )
+        now, usual, newest = (_Quality.of(figures, name) for figures in (lately, usually, just_now))
         if now.answers < _LEAST_ANSWERS or not newest.answers or not (wrong := _worse(now, usual, newest)):
             continue
         provider, _, model = name.partition("/")

@@ -108,6 +108,15 @@ def test_accuse__attack_by_a_tenant() -> None:
     ]
 
 
+def test_accuse__a_model_that_refuses_everybody_is_no_attack() -> None:
+    """Stopping all tenants would be an outage made by ourselves; who is refused alone, or is the only one, attacks."""
+    bad, good, few = ({"calls": 40, "refused_content": count} for count in (30, 0, 2))
+    assert accuse(figures(tenants={"a": bad, "b": bad})) == {}
+    assert len(accuse(figures(tenants={"a": bad, "b": bad, "c": good}))) == 2
+    assert [item.subject for item in accuse(figures(tenants={"a": bad, "b": few})).values()] == ["tenant:a"]
+    assert [item.subject for item in accuse(figures(tenants={"a": bad, "b": {"calls": 1}})).values()] == ["tenant:a"]
+
+
 def answers(tokens: int = 100, **finishes: int) -> Json:
     total = sum(finishes.values())
     return {"targets": {"main/a": {"finishes": finishes, "tokens": {"output": tokens * total}}}}
@@ -132,6 +141,14 @@ def test_quality__worse_than_usual(lately: Json, wrong: str | None) -> None:
     found = list(accuse_quality(lately, answers(stop=990, length=10), lately).values())
     assert [item.fault for item in found] == ([Fault.OUTPUT_QUALITY_DROP] if wrong else [])
     assert wrong is None or wrong in found[0].summary
+
+
+def test_quality__what_an_attacker_is_refused_is_not_the_models() -> None:
+    """Else calls of all would be kept from a model that does its duty."""
+    lately = answers(stop=60, refusal=40)
+    assert accuse_quality(lately, lately, lately)
+    attacked = {**lately, "tenants": {"a": {"calls": 40, "refused_content": 40}, "b": {"calls": 60}}}
+    assert accuse_quality(attacked, attacked, attacked) == {}
 
 
 def test_quality__what_is_usual_is_no_drop() -> None:
