@@ -14,6 +14,7 @@ UNKNOWN = "unknown"
 _KIND_OF_DEPENDENCY = {"llm_provider": "llm", "tool": "tool", "database": "database"}
 _LLM_LABELS = ("provider", "model", "route", "tenant", "tool", "quota", "meter", "signal", "rule")
 _PLACE_LABELS = ("target", "instance", "service", "job")
+_LLM_FAULTS = (Fault.LLM_API_UNAVAILABLE, Fault.TOKEN_QUOTA_EXHAUSTED, Fault.OUTPUT_QUALITY_DROP)
 _PORTS = {"http": 80, "https": 443}
 
 
@@ -27,7 +28,8 @@ def component_of(labels: Mapping[str, str], settings: Settings, addresses: Addre
     """Return the component that `labels` speak of.
 
     Its own `component` label wins; then target, instance, service and job are held against the addresses of what is
-    configured, and then against the names. An alert that fits nothing is about `unknown`. An attack is about the tenant
+    configured, and then against the names; then provider, model and route. An alert that fits nothing is about LLM
+    calls if its fault is one of theirs, else `unknown`. An attack is about the tenant
     who leads it: it is contained for itself, and is no part of an outage that goes on at the same time.
     """
     named, tenant = labels.get("component", ""), labels.get("tenant", "")
@@ -40,7 +42,23 @@ def component_of(labels: Mapping[str, str], settings: Settings, addresses: Addre
     names = {component.partition(":")[2]: component for component, _ in _known(settings, addresses)}
     by_place = (places[place] for value in values if (place := _place(value)) in places)
     by_name = (names[value] for value in values if value in names)
-    return next(by_place, None) or next(by_name, UNKNOWN)
+    return next(by_place, None) or next(by_name, None) or _of_llm(labels, settings) or UNKNOWN
+
+
+def _of_llm(labels: Mapping[str, str], settings: Settings) -> str | None:
+    """Return what of LLM calls the labels name: a model, a provider, a route; `*` if only the fault says so."""
+    llm, provider = settings.llm, labels.get("provider", "")
+    targets = {f"{item.name}/{model.name}" for item in llm.providers for model in item.models}
+    providers, routes = {item.name for item in llm.providers}, {item.name for item in llm.routes}
+    for name, known in (
+        (f"{provider}/{labels.get('model')}", targets),
+        (labels.get("target", ""), targets),
+        (provider, providers),
+        (labels.get("route", ""), routes),
+    ):
+        if name in known:
+            return f"llm:{name}"
+    return "llm:*" if llm.providers and labels.get("fault") in _LLM_FAULTS else None
 
 
 def scope_of(component: str, labels: Mapping[str, str]) -> dict[str, object]:

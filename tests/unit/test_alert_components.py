@@ -5,6 +5,7 @@ import pytest
 from reanimate.addresses import Addresses
 from reanimate.alerts.components import component_of, scope_of
 from reanimate.config import DependencySettings, Settings, VectorSettings, VectorTarget
+from reanimate.llm_settings import LlmSettings
 
 ADDRESSES = Addresses(
     web="http://127.0.0.1:8700",
@@ -74,3 +75,40 @@ def test_component_of__attack_is_about_the_tenant() -> None:
     assert component_of(labels, SETTINGS, ADDRESSES) == "tenant:bad"
     assert component_of({**labels, "fault": "llm_api_unavailable"}, SETTINGS, ADDRESSES) == "llm:main"
     assert scope_of("tenant:bad", labels) == {"tenant": "bad"}
+
+
+LLM = SETTINGS.model_copy(
+    update={
+        "llm": LlmSettings.model_validate(
+            {
+                "providers": [
+                    {"name": "main", "url": "https://m.example/v1", "models": [{"name": "a"}, {"name": "b"}]}
+                ],
+                "routes": [{"name": "chat", "targets": ["main/a"]}],
+            }
+        )
+    }
+)
+
+
+@pytest.mark.parametrize(
+    ("labels", "component"),
+    [
+        ({"provider": "main"}, "llm:main"),
+        ({"provider": "main", "model": "a"}, "llm:main/a"),
+        ({"provider": "main", "model": "unheard-of"}, "llm:main"),
+        ({"target": "main/b", "instance": "127.0.0.1:8711"}, "llm:main/b"),
+        ({"route": "chat"}, "llm:chat"),
+        ({"fault": "llm_api_unavailable"}, "llm:*"),
+        ({"fault": "token_quota_exhausted", "provider": "somebody"}, "llm:*"),
+        ({"fault": "vector_database_down", "provider": "somebody"}, "unknown"),
+        ({"target": "primary", "provider": "main"}, "vector:primary"),
+    ],
+)
+def test_component__of_llm_calls(labels: dict[str, str], component: str) -> None:
+    """What any sender says of a provider, a model or a route is of the one outage that the watch sees too."""
+    assert component_of(labels, LLM, ADDRESSES) == component
+
+
+def test_component__of_llm_calls_where_there_are_none() -> None:
+    assert component_of({"fault": "llm_api_unavailable", "provider": "main"}, SETTINGS, ADDRESSES) == "unknown"
