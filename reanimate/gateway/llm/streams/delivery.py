@@ -29,6 +29,8 @@ __all__ = ["Delivery"]
 _HEAD = (b"cache-control", b"no-cache")
 _KEPT_AT_MOST = 2 * 1024 * 1024
 """A longer answer is not collected for the cache."""
+_HELD_S = 2.0
+"""For so long the name of a tool is held while signs of life come: somebody may show it, or wait for any sign."""
 _MAY_BE_ASKED_AGAIN = frozenset(("reset", "cut", "no_finish", "malformed_event", "error_event"))
 """How a provider may break off and be asked to go on itself, when there is nobody else. Not one that fell silent."""
 
@@ -104,8 +106,8 @@ class _Stream:
         try:
             events = leg.first()
             if not call.request.started:
-                while leg.facts.tools and _binds_nobody(leg.facts) and not leg.is_over:
-                    events = [*events, *await leg.next()]
+                if leg.facts.tools:
+                    events = await self._with_arguments(leg, events)
                 await call.request.start(200, [*marks(call, provider=leg.opened.headers), _HEAD])
             while not leg.is_over:
                 await self._send(_raw(events, self._hides_usage))
@@ -115,6 +117,18 @@ class _Stream:
             return broken.failure
         await self._finish(_raw(events, self._hides_usage) + leg.end_mark())
         return None
+
+    async def _with_arguments(self, leg: Leg, events: list[Event]) -> list[Event]:
+        """Return the events with those that follow, until there is more in them than the names of tools.
+
+        Raises:
+            StreamBroken: it broke off before.
+        """
+        loop = asyncio.get_running_loop()
+        until = loop.time() + _HELD_S
+        while _binds_nobody(leg.facts) and not leg.is_over and loop.time() < until:
+            events = [*events, *await leg.next()]
+        return events
 
     async def _open_anew(self, broken: Opened, failure: Failure) -> Opened:
         """Ask another provider, as the caller was given nothing yet.
@@ -242,8 +256,8 @@ class _Stream:
 
 
 def _binds_nobody(facts: Facts) -> bool:
-    """Say whether there is nothing yet but the names of tools."""
-    tools = any(call.is_whole or any(call.parts) for call in facts.tools)
+    """Say whether there is nothing yet but the names of tools. What has none is run by the provider, and underway."""
+    tools = any(call.is_whole or any(call.parts) or not call.name for call in facts.tools)
     return not tools and not any(facts.text_parts) and not facts.thinking and facts.welded is None
 
 
