@@ -5,8 +5,11 @@ import contextlib
 from collections.abc import Iterator
 from typing import Any, cast
 
+import httptools
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from reanimate.gateway.exchange import EXCHANGE, Exchange
 
 __all__ = ["BACKLOG", "Listener", "listener_for"]
 
@@ -15,146 +18,91 @@ _FINISH_WITHIN_S = 3
 _IDLE_S = 75.0
 """Clients keep idle connections for a while and send on them again: they must be the first to let go."""
 _SWEEP_TICKS = 50  # of 0.1 s
-_ONE_WRITE = 64 * 1024
-
-
-class _Cycle(RequestResponseCycle):
-    """One request and its answer. The answer's head goes out together with the first part of its body."""
-
-    _start: Any = None
-
-    async def send(self, message: Any) -> None:
-        """ASGI's `send`."""
-        if message["type"] == "http.response.start":
-            self.response_started = True
-            self.waiting_for_100_continue = False
-            self._start = message
-            asyncio.get_running_loop().call_soon(self._send_head)
-            return
-        if self.flow.write_paused and not self.disconnected:
-            await self.flow.drain()
-        if self.disconnected:
-            return
-        if self.response_complete:
-            raise RuntimeError("the answer is complete already")
-        self._send_part(message.get("body", b""), message.get("more_body", False))
-
-    def _send_head(self) -> None:
-        """Send the head by itself: no body came at once."""
-        if self._start is not None and not self.disconnected and not self.transport.is_closing():
-            self.transport.write(self._head(None))
-
-    def _send_part(self, body: bytes, more: bool) -> None:
-        parts = [self._head(None if more else len(body))] if self._start is not None else []
-        if self.scope["method"] == "HEAD":
-            self.expected_content_length = 0
-        elif self.chunked_encoding:
-            if body:
-                parts += (b"%x\r\n" % len(body), body, b"\r\n")
-            if not more:
-                parts.append(b"0\r\n\r\n")
-        else:
-            self.expected_content_length -= len(body)
-            if self.expected_content_length < 0:
-                raise RuntimeError("the body is longer than its Content-Length")
-            parts.append(body)
-        if len(body) > _ONE_WRITE:
-            self.transport.writelines(parts)
-        elif parts:
-            self.transport.write(b"".join(parts))
-        if not more:
-            self._complete()
-
-    def _complete(self) -> None:
-        if self.expected_content_length:
-            raise RuntimeError("the body is shorter than its Content-Length")
-        self.response_complete = True
-        self.message_event.set()
-        if not self.keep_alive:
-            self.transport.close()
-        self.on_response()
-
-    def _head(self, length: int | None) -> bytes:
-        """Return the head, for a body of `length` bytes if that is known."""
-        status, headers = self._start["status"], self._start["headers"]
-        self._start = None
-        parts = [STATUS_LINE[status]]
-        says_close = False
-        for name, value in headers:
-            if name == b"content-length" and self.chunked_encoding is None:
-                self.expected_content_length = int(value)
-                self.chunked_encoding = False
-            elif name == b"transfer-encoding" and value.lower() == b"chunked":
-                self.expected_content_length = 0
-                self.chunked_encoding = True
-            elif name == b"connection" and b"close" in value.lower():
-                self.keep_alive = False
-                says_close = True
-            parts += (name, b": ", value, b"\r\n")
-        lines = len(headers) + 2
-        if not self.keep_alive and not says_close:
-            parts.append(b"connection: close\r\n")
-            lines += 1
-        if self.chunked_encoding is None and self.scope["method"] != "HEAD" and status not in (204, 304):
-            lines += 1
-            if length is None:
-                self.chunked_encoding = True
-                parts.append(b"transfer-encoding: chunked\r\n")
-            else:
-                self.chunked_encoding = False
-                self.expected_content_length = length
-                parts.append(b"content-length: %d\r\n" % length)
-        parts.append(b"\r\n")
-        head = b"".join(parts)
-        if head.count(b"\n") != lines or b"\0" in head:
-            raise RuntimeError("a header of the answer holds a line break")
-        return head
 
 
 class _Protocol(HttpToolsProtocol):
     """One connection of a client. Idle ones are looked for by the listener, so that no answer sets a timer."""
 
+    _exchange: Exchange
+    """The newest, whose request is read."""
+    _answering: Exchange | None = None
+
     def __init__(self, *given: Any, **named: Any) -> None:
         super().__init__(*given, **named)
         self.idle_since = self.loop.time()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Tell the exchange that is underway."""
+        self.connections.discard(self)
+        if self._answering is not None:
+            self._answering.lose()
+        self.flow.resume_writing()
+        if exc is None:
+            self.transport.close()
+        self.parser = cast(Any, None)
+
+    def data_received(self, data: bytes) -> None:
+        """Take what the client sends."""
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserError:
+            self.send_400_response("Invalid HTTP request received.")
+        except httptools.HttpParserUpgrade:
+            pass  # nothing is offered here but HTTP/1.1, and nobody has to take an offer
 
     def on_message_begin(self) -> None:
         """Begin with an empty request."""
         self.url = b""
         self.expect_100_continue = False
         self.headers = []
-        self.scope = cast(Any, {"type": "http", "client": self.client, "headers": self.headers})
 
     def on_headers_complete(self) -> None:
-        """Begin a request as uvicorn does, with a cycle of ours."""
+        """Begin an exchange."""
         before = self.cycle
-        version = self.parser.get_http_version()
-        scope = cast(dict[str, Any], self.scope)
-        scope["method"] = self.parser.get_method().decode("ascii")
-        scope["http_version"] = version
+        parser = self.parser
+        version = parser.get_http_version()
         path, mark, query = self.url.partition(b"?")
         if not path.startswith(b"/"):
             path = b"/" + path.partition(b"://")[2].partition(b"/")[2]
-        scope["raw_path"] = path
-        scope["query_string"] = query.partition(b"#")[0] if mark else b""
-        self.cycle = _Cycle(
-            scope=self.scope,
-            transport=self.transport,
-            flow=self.flow,
-            logger=self.logger,
-            access_logger=self.access_logger,
-            access_log=False,
-            default_headers=[],
-            message_event=asyncio.Event(),
-            expect_100_continue=self.expect_100_continue,
-            keep_alive=version != "1.0" and self.parser.should_keep_alive(),
-            on_response=self.on_response_complete,
+        method = parser.get_method().decode("ascii")
+        exchange = self._exchange = Exchange(
+            method,
+            self.transport,
+            self.flow,
+            self.loop,
+            self.on_response_complete,
+            version != "1.0" and parser.should_keep_alive(),
+            self.expect_100_continue,
         )
+        self.cycle = cast(Any, exchange)
+        scope = {
+            "type": "http",
+            "client": self.client,
+            "http_version": version,
+            "method": method,
+            "raw_path": path,
+            "query_string": query.partition(b"#")[0] if mark else b"",
+            "headers": self.headers,
+            EXCHANGE: exchange,
+        }
         if before is None or before.response_complete:
-            self._start_asgi_task(self.cycle, self.app)
+            self._start(exchange, scope)
         else:
             self.flow.pause_reading()
-            self.pipeline.appendleft((self.cycle, self.app))
+            self.pipeline.appendleft(cast(Any, (exchange, scope)))
+
+    def _start(self, exchange: Exchange, scope: dict[str, Any]) -> None:
+        self._answering = exchange
+        task = exchange.task = self.loop.create_task(exchange.run(cast(Any, self.app), scope, self.tasks))
+        self.tasks.add(task)
+
+    def on_body(self, body: bytes) -> None:
+        """Pass on a part of the request's body."""
+        self._exchange.add(body)
+
+    def on_message_complete(self) -> None:
+        """All of the request is here."""
+        self._exchange.is_read()
 
     def on_response_complete(self) -> None:
         """Start the next request of a pipeline, if there is one."""
@@ -163,7 +111,7 @@ class _Protocol(HttpToolsProtocol):
             return
         self.flow.resume_reading()
         if self.pipeline:
-            self._start_asgi_task(*self.pipeline.pop())
+            self._start(*cast(Any, self.pipeline.pop()))
         else:
             self.idle_since = self.loop.time()
 

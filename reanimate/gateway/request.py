@@ -8,6 +8,8 @@ from urllib.parse import quote_from_bytes
 
 import orjson
 
+from reanimate.gateway.exchange import EXCHANGE, Exchange
+
 __all__ = ["ClientGone", "Receive", "Request", "Scope", "Send"]
 
 Scope = MutableMapping[str, Any]
@@ -23,13 +25,14 @@ class Request:
     """An ASGI request, lean enough for the hot path."""
 
     __slots__ = (
-        "_gone", "_prefix", "_receive", "_rest", "_send",
+        "_exchange", "_gone", "_prefix", "_receive", "_rest", "_send",
         "client", "headers", "left", "length", "method", "path", "started", "target",
     )  # fmt: skip
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self._receive = receive
         self._send = send
+        self._exchange: Exchange | None = scope.get(EXCHANGE)
         self.method: str = scope["method"]
         raw: bytes = scope["raw_path"]
         self.path = raw.decode("ascii")
@@ -65,6 +68,10 @@ class Request:
             return self._prefix
         if self.length is not None and self.length > limit:
             return None
+        if self._exchange is not None and (whole := self._exchange.whole_body()) is not None:
+            self._rest = False
+            self._prefix = whole
+            return whole if len(whole) <= limit else None
         parts = []
         size = 0
         while self._rest and size <= limit:
@@ -101,6 +108,11 @@ class Request:
         """Whether all of the body has been taken from the connection."""
         return not self._rest
 
+    @property
+    def task(self) -> asyncio.Task[Any] | None:
+        """The task in which it is answered; asked for in that task."""
+        return self._exchange.task if self._exchange is not None else asyncio.current_task()
+
     def gone(self) -> asyncio.Task[None]:
         """Return a task that ends when the client has gone. Only once the body is read: both read the connection."""
         if self._gone is None:
@@ -124,6 +136,15 @@ class Request:
     async def send(self, body: bytes, *, more: bool) -> None:
         """Send a part of the answer; returns when the connection has room for the next."""
         await self._send({"type": "http.response.body", "body": body, "more_body": more})
+
+    async def answer(self, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
+        """Send a whole answer. Its length need not be among the headers."""
+        if self._exchange is None:
+            await self.start(status, headers)
+            await self.send(body, more=False)
+        else:
+            self.started = True
+            await self._exchange.answer(status, headers, body)
 
     async def refuse(self, status: int, error: str, *, retry_after_s: int | None = None, **extra: Any) -> None:
         """Answer with an error in the words and the shape of the servers behind us."""

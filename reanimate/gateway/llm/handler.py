@@ -92,7 +92,7 @@ class Handler:
         except ClientGone:
             return
         except Rejected as rejected:
-            await _tell(request, *error_answer(endpoint, rejected, None))
+            await request.answer(*error_answer(endpoint, rejected, None))
             return
         await self._run(call)
 
@@ -120,9 +120,8 @@ class Handler:
         return Call(call_id, request, prompt, tenant, route, self._catalogue, began, deadline)
 
     async def _run(self, call: Call) -> None:
-        task = asyncio.current_task()
+        task = call.task = call.request.task
         assert task is not None
-        call.task = task
         self._underway.add(call)
         self._watch_soon(call)
         try:
@@ -225,9 +224,7 @@ class Handler:
         if opened.answer is not None and opened.answer.usage is not None:
             call.usage += opened.answer.usage
         call.was_answered()
-        head = marks(call, provider=opened.headers)
-        head.append((b"content-length", b"%d" % len(opened.body)))
-        await _tell(call.request, opened.status, head, opened.body)
+        await call.request.answer(opened.status, marks(call, provider=opened.headers), opened.body)
         self._cache.keep(call, opened.body)
 
     async def _serve(self, call: Call, hit: Hit) -> None:
@@ -240,7 +237,7 @@ class Handler:
         body = estimated_count(call)
         call.ending = Ending.DEGRADED
         head = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
-        await _tell(call.request, 200, [*head, *marks(call)], body)
+        await call.request.answer(200, [*head, *marks(call)], body)
 
     async def _refuse(self, call: Call, rejected: Rejected) -> None:
         """Tell the caller of an error, unless something is kept for when nobody answers."""
@@ -260,9 +257,4 @@ class Handler:
             await call.request.send(error_event(endpoint, rejected, call), more=False)
             return
         status, head, body = error_answer(endpoint, rejected, call)
-        await _tell(call.request, status, [*head, *marks(call)], body)
-
-
-async def _tell(request: Request, status: int, head: list[tuple[bytes, bytes]], body: bytes) -> None:
-    await request.start(status, head)
-    await request.send(body, more=False)
+        await call.request.answer(status, [*head, *marks(call)], body)

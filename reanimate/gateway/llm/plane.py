@@ -76,9 +76,9 @@ class LlmPlane:
             underway=underway,
         )
 
-    async def handle(self, request: Request) -> None:
+    def handle(self, request: Request) -> Coroutine[Any, Any, None]:
         """Answer one request."""
-        await self._handler.handle(request)
+        return self._handler.handle(request)
 
     def use(self, settings: Settings) -> None:
         """Take over changed settings; calls underway end as they began."""
