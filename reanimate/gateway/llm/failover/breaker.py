@@ -56,7 +56,7 @@ class Breaker:
     """
 
     __slots__ = (
-        "_credit", "_good", "_in_a_row", "_late", "_relapses", "_returned_at", "_samples",
+        "_counts", "_credit", "_good", "_in_a_row", "_late", "_relapses", "_returned_at", "_samples",
         "_step", "_step_at", "opened_at", "probe_at", "return_max_s", "standing", "suspected_at", "troubled",
     )  # fmt: skip
 
@@ -73,6 +73,8 @@ class Breaker:
         self._in_a_row = 0
         self._late = 0
         self._samples: deque[tuple[float, Seen]] = deque()
+        self._counts = [0] * len(Seen)
+        """How many samples there are of each."""
         self._good = 0
         self._step = 0
         self._step_at = 0.0
@@ -117,6 +119,7 @@ class Breaker:
             return False  # asked before it opened
         if self._samples:
             self._samples.append((now, Seen.GOOD))
+            self._counts[Seen.GOOD] += 1
             self._forget(now)
         self._in_a_row = self._late = 0
         if self.standing is Standing.RAMPING:
@@ -213,10 +216,12 @@ class Breaker:
         self._step = self._good = 0
         self._credit = 1.0 - RAMP[0]  # so that the first call is among those that go there
         self._samples.clear()
+        self._counts = [0] * len(Seen)
 
     def _note(self, now: float, seen: Seen) -> None:
         self.troubled = True
         self._samples.append((now, seen))
+        self._counts[seen] += 1
         self._forget(now)
 
     def _trust(self) -> bool:
@@ -260,10 +265,10 @@ class Breaker:
 
     def _forget(self, now: float) -> None:
         while self._samples and now - self._samples[0][0] > _WINDOW_S:
-            self._samples.popleft()
+            self._counts[self._samples.popleft()[1]] -= 1
 
     def _too_many(self, now: float, worst: Seen) -> bool:
         """Say whether half of what it got lately was as bad as that."""
         self._forget(now)
         count = len(self._samples)
-        return count >= _WINDOW_MIN and sum(seen >= worst for _, seen in self._samples) >= count * _BAD_SHARE
+        return count >= _WINDOW_MIN and sum(self._counts[worst:]) >= count * _BAD_SHARE

@@ -166,7 +166,7 @@ class Course:
         needs = self._call.prompt.needs
         lateness = Lateness(settings, line.state.latency(stream).p95, now, self._call.deadline, stream=stream)
         tokens = needs.input_tokens + needs.output_tokens
-        one = Trial(self._shared.health, line, purpose, lateness, stream=stream, tokens=tokens)
+        one = Trial(self._shared, line, purpose, lateness, stream=stream, tokens=tokens)
         self._left -= 1
         self._candidates.is_asked(line)
         self._call.attempts.append(one.attempt)

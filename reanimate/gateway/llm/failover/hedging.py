@@ -1,9 +1,9 @@
 """Looking after the requests of one call: who is late, who hangs, when a second provider is asked."""
 
-import asyncio
 from collections.abc import Callable
 
 from reanimate.gateway.llm.call import Call
+from reanimate.gateway.llm.failover.agenda import Item
 from reanimate.gateway.llm.failover.asking import AttemptFailed
 from reanimate.gateway.llm.failover.breaker import Standing
 from reanimate.gateway.llm.failover.health import Line
@@ -18,9 +18,9 @@ _LOOK_AGAIN_S = 0.005
 
 
 class Hedging:
-    """One timer for all that is due."""
+    """One moment is on the agenda: that of what is due first."""
 
-    __slots__ = ("_call", "_hedge", "_lagged", "_pending", "_shared", "_timer", "_timer_at")
+    __slots__ = ("_call", "_hedge", "_item", "_lagged", "_pending", "_shared")
 
     def __init__(self, shared: Shared, call: Call, pending: list[Trial], hedge: Callable[[Trial], None]) -> None:
         """`pending` is looked after as it is at each moment; `hedge` asks a second provider because of one of them."""
@@ -28,25 +28,23 @@ class Hedging:
         self._call = call
         self._pending = pending
         self._hedge = hedge
-        self._timer: asyncio.TimerHandle | None = None
-        self._timer_at = 0.0
+        self._item: Item | None = None
         self._lagged = False
 
     def arm(self, due: float, now: float) -> None:
-        """See to it that the timer comes at `due`, or before."""
-        if self._timer is not None:
-            if self._timer_at <= due:
+        """See to it that it is looked after at `due`, or before."""
+        if self._item is not None:
+            if self._item[0] <= due:
                 return
-            self._timer.cancel()
-        self._timer_at = due
-        self._timer = self._shared.loop.call_later(due - now, self._tick)
+            self._item[2] = None
+        self._item = self._shared.agenda.put(due, now, self._tick)
 
     def close(self) -> None:
         """Look no more."""
         del self._hedge  # it leads back here: without the circle nothing waits for the garbage collector
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        if self._item is not None:
+            self._item[2] = None
+            self._item = None
 
     def suspected(self, line: Line) -> None:
         """A line that this call waits for is under suspicion now: nobody needs to wait for it alone."""
@@ -56,9 +54,9 @@ class Hedging:
                 self._hedge(one)
 
     def _tick(self) -> None:
-        self._timer = None
+        item, self._item = self._item, None
         now = self._shared.health.time()
-        if now - self._timer_at > _LAG_S and not self._lagged:
+        if item is not None and now - item[0] > _LAG_S and not self._lagged:
             self._lagged = True
             self.arm(now + _LOOK_AGAIN_S, now)
             return

@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 from reanimate.gateway.llm.call import Call
 from reanimate.gateway.llm.catalogue import Route, Target
+from reanimate.gateway.llm.failover.agenda import Agenda
 from reanimate.gateway.llm.failover.breaker import Standing
 from reanimate.gateway.llm.failover.budget import HedgeBudget
 from reanimate.gateway.llm.failover.health import Change, Health, Line
@@ -24,6 +25,7 @@ class Shared:
     def __init__(self, health: Health, pools: Pools, translate: Translate | None) -> None:
         self.loop = asyncio.get_running_loop()
         self.health = health
+        self.agenda = Agenda(self.loop, health.time)
         self.pools = pools
         self.translate = translate
         self._hedges: dict[str, tuple[float, HedgeBudget]] = {}

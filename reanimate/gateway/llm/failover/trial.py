@@ -8,7 +8,7 @@ from reanimate.gateway.llm.endpoints import Shape, endpoint_at
 from reanimate.gateway.llm.failover.asking import AttemptFailed, read_first, read_whole, send
 from reanimate.gateway.llm.failover.breaker import Standing
 from reanimate.gateway.llm.failover.classify import as_to_endpoint, garbage
-from reanimate.gateway.llm.failover.health import Health, Line
+from reanimate.gateway.llm.failover.health import Line
 from reanimate.gateway.llm.failover.lateness import Lateness
 from reanimate.gateway.llm.failover.opened import Opened
 from reanimate.gateway.llm.failover.shared import Shared
@@ -28,14 +28,14 @@ class Trial:
     __slots__ = ("_health", "attempt", "ended", "lateness", "line", "on_end", "response", "stream", "tokens")
 
     def __init__(
-        self, health: Health, line: Line, purpose: str, lateness: Lateness, *, stream: bool, tokens: int
+        self, shared: Shared, line: Line, purpose: str, lateness: Lateness, *, stream: bool, tokens: int
     ) -> None:
         """`tokens`: what it is taken to need, of the provider's tokens per minute."""
-        self._health = health
+        self._health = shared.health
         self.line = line
         self.attempt = Attempt(line.target, line.key, lateness.began, purpose)
         self.lateness = lateness
-        self.response = Response()
+        self.response = Response(shared.loop)
         self.stream = stream
         self.tokens = tokens
         self.ended = False

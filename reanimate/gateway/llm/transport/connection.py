@@ -13,6 +13,8 @@ __all__ = ["Connection"]
 
 _HEAD_LIMIT = 64 * 1024
 """Where a head is longer than this, none will come."""
+_ONE_WRITE = 16 * 1024
+"""To copy less than this costs less than to write two pieces."""
 
 
 class Connection(asyncio.Protocol):
@@ -64,10 +66,10 @@ class Connection(asyncio.Protocol):
         self._bare = bare
         self._keep = False
         self._headers = response.headers
-        if body:
+        if len(body) > _ONE_WRITE:
             self._transport.writelines((head, body))
         else:
-            self._transport.write(head)
+            self._transport.write(head + body)
 
     def resume(self) -> None:
         """Take more of the body from the provider."""

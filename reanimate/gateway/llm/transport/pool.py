@@ -89,7 +89,9 @@ class Pool:
                     connection.hang_up()
                 raise
             try:
-                await response.head()
+                while not response.status:
+                    response.check()
+                    await response.wait()
             except TransportFailed as failed:
                 if not kept or failed.kind is not TransportTrouble.RESET or not connection.silent:
                     raise

@@ -25,8 +25,9 @@ class Response:
         "headers", "last_byte_at", "paused", "sent", "size", "status",
     )  # fmt: skip
 
-    def __init__(self) -> None:
-        self._loop = asyncio.get_running_loop()
+    def __init__(self, loop: asyncio.AbstractEventLoop | None = None) -> None:
+        """`loop`: the running one, by who knows it; to ask for it is a call of the system."""
+        self._loop = loop if loop is not None else asyncio.get_running_loop()
         self._line: Connection | None = None
         self._parts: list[bytes] = []
         self._waiter: asyncio.Future[None] | None = None
@@ -105,16 +106,6 @@ class Response:
         """Raise why this answer will not come, if it will not."""
         if self._failure is not None:
             raise self._failure
-
-    async def head(self) -> None:
-        """Wait until `status` and `headers` are there.
-
-        Raises:
-            TransportFailed: they never will be.
-        """
-        while not self.status:
-            self.check()
-            await self.wait()
 
     async def wait(self) -> None:
         """Wait until something happened. Being cancelled here is being left by the caller: the connection goes."""
