@@ -262,7 +262,7 @@ def _binds_nobody(facts: Facts) -> bool:
 
 
 def _raw(events: list[Event], hides_usage: bool) -> bytes:
-    if len(events) == 1 and not hides_usage:
+    if len(events) == 1 and not (hides_usage and events[0].kind is EventKind.USAGE):
         return events[0].raw
     return b"".join([event.raw for event in events if not hides_usage or event.kind is not EventKind.USAGE])
 

@@ -108,43 +108,43 @@ class StreamReader:
 
     async def _read(self) -> list[Event]:
         try:
-            return await self._more()
+            while not self._ended:
+                if self._failure is not None:
+                    raise StreamBroken(self._failure)
+                self._waiting_since = self._loop.time()
+                try:
+                    data = await self._response.chunk()
+                except TransportFailed as error:
+                    self._break(Failure(error.kind.value, Help.RETRY, f"the stream broke: {error.detail}"))
+                    continue
+                except _Enough:
+                    self._ended = True
+                    break
+                finally:
+                    self._waiting_since = None
+                if events := self._events(data):
+                    return events
         except BaseException:
             self.abort()
             raise
         finally:
             if self._ended:
                 self._stop_watching()
-
-    async def _more(self) -> list[Event]:
-        while not self._ended:
-            if self._failure is not None:
-                self._ended = True
-                raise StreamBroken(self._failure)
-            self._waiting_since = self._loop.time()
-            try:
-                data = await self._response.chunk()
-            except TransportFailed as error:
-                self._break(Failure(error.kind.value, Help.RETRY, f"the stream broke: {error.detail}"))
-                continue
-            except _Enough:
-                self._ended = True
-                break
-            finally:
-                self._waiting_since = None
-            events = self._sound(self._scanner.feed(data) if data else self._scanner.close())
-            if not data:
-                self._break(_NO_FINISH)
-            elif self.facts.complete:
-                if self.facts.finish is None:
-                    self._break(_NO_FINISH)
-                else:
-                    self._ended = True
-            if events:
-                if events[-1].kind is not EventKind.PING:
-                    self._content_at = self._loop.time()
-                return events
         return []
+
+    def _events(self, data: bytes) -> list[Event]:
+        """Return what is in these bytes, as far as it is sound; b"" is the end of the body."""
+        events = self._sound(self._scanner.feed(data) if data else self._scanner.close())
+        if not data:
+            self._break(_NO_FINISH)
+        elif self.facts.complete:
+            if self.facts.finish is None:
+                self._break(_NO_FINISH)
+            else:
+                self._ended = True
+        if events and events[-1].kind is not EventKind.PING:
+            self._content_at = self._loop.time()
+        return events
 
     def _sound(self, events: list[Event]) -> list[Event]:
         """Return the events before the first that is an error, or that ends an answer which has no finish reason."""

@@ -45,6 +45,8 @@ class Frames:
             self._parts.clear()
             self._size = 0
         if b"\r" not in data:
+            if data.find(b"\n\n") == len(data) - 2 >= 0:
+                return [data]
             raws = data.split(b"\n\n")
             rest = raws.pop()
             raws = [raw + b"\n\n" for raw in raws]
@@ -84,6 +86,8 @@ def _split(data: bytes) -> tuple[list[bytes], bytes]:
 
 def fields_of(raw: bytes) -> tuple[bytes, bytes | None]:
     """Return an event's name and its data; None where there is no line of data, as in a comment."""
+    if raw.startswith(b"data: ") and raw.find(b"\n\n") == raw.find(b"\n") == len(raw) - 2 and b"\r" not in raw:
+        return b"", raw[6:-2]  # what `_USUAL` would find, at a third of its cost
     usual = _USUAL.fullmatch(raw)
     if usual is not None:
         return usual[1] or b"", usual[2]
