@@ -146,6 +146,13 @@ def test_garbage__another_shape(endpoint: Any, fields: Any) -> None:
     garbage(endpoint, fields)
 
 
+@pytest.mark.parametrize("word", ["error", "insufficient_system_resource"])
+def test_garbage__a_reason_that_stands_for_a_failure(word: str) -> None:
+    """What there is of the answer is none."""
+    choice = {"index": 0, "finish_reason": word, "message": {"role": "assistant", "content": "Hal"}}
+    assert word in garbage(CHAT, {"choices": [choice]}).detail
+
+
 @pytest.mark.parametrize(
     ("body", "said"),
     [

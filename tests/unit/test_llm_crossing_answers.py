@@ -1,6 +1,7 @@
 """Answers and streams carried to the other wire: the same text, calls, reasons and tokens, to the vendors' clients."""
 
 import itertools
+import re
 from typing import Any
 
 import anthropic
@@ -16,6 +17,7 @@ from llm_messages import USAGE, message, messages_stream, sse
 from reanimate.gateway.llm.call import Usage
 from reanimate.gateway.llm.endpoints import ENDPOINTS
 from reanimate.gateway.llm.wire.answers import Answer, Garbage, read_answer
+from reanimate.gateway.llm.wire.carrying import CannotCarry
 from reanimate.gateway.llm.wire.crossing import translate_answer, translator_for
 from reanimate.gateway.llm.wire.events import EventKind, Scanner
 from reanimate.gateway.llm.wire.scanners import scanner_for
@@ -276,6 +278,31 @@ def test_stream_to_a_message__an_empty_reason_is_none(word: str) -> None:
     assert word.encode() + b'"}]' in stream
     got = anthropic_reads(through(MESSAGES, stream))
     assert (got.stop_reason, [block.text for block in got.content]) == ("end_turn", ["Hi there"])
+
+
+@pytest.mark.parametrize(
+    ("path", "stream", "what"),
+    [
+        (CHAT, messages_stream(["Hi"], [], "pause_turn"), "stop_reason 'pause_turn'"),
+        (MESSAGES, chat_stream(["Hi"], [], "eos"), "finish_reason 'eos'"),
+        (
+            MESSAGES,
+            chat_stream(["Hi"], [], "stop")
+            .replace(b'"content":"Hi"', b'"function_call":{}')
+            .replace(b"{}", b'{"name":"look"}'),
+            "function_call",
+        ),
+        (
+            CHAT,
+            messages_stream(["Hi"], CALLS, "tool_use").replace(b'"type":"tool_use"', b'"type":"server_tool_use"'),
+            "content of type 'server_tool_use'",
+        ),
+    ],
+)
+def test_stream__what_has_no_word_on_the_other_wire_is_refused_by_name(path: str, stream: bytes, what: str) -> None:
+    """As it is in an answer that comes whole: a caller must not take for an end what is none."""
+    with pytest.raises(CannotCarry, match=re.escape(what)):
+        through(path, stream)
 
 
 @pytest.mark.parametrize("path", [CHAT, MESSAGES])

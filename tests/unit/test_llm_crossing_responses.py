@@ -14,6 +14,7 @@ from llm_messages import message, messages_stream, sse
 from reanimate.gateway.llm.call import Usage
 from reanimate.gateway.llm.endpoints import ENDPOINTS
 from reanimate.gateway.llm.wire.answers import read_answer
+from reanimate.gateway.llm.wire.carrying import CannotCarry
 from reanimate.gateway.llm.wire.crossing import translate_answer, translator_for
 from reanimate.gateway.llm.wire.events import EventKind
 from reanimate.gateway.llm.wire.outgoing import Outgoing, Refusal, outgoing
@@ -178,6 +179,15 @@ def through(stream: bytes, size: int = 0) -> bytes:
     pieces = (stream[at : at + size] for at in range(0, len(stream), size))
     told = b"".join(translator.translate(event) for piece in pieces for event in scanner.feed(piece))
     return told + translator.end() + translator.end()
+
+
+@pytest.mark.parametrize("stop", ["pause_turn", "something_new"])
+def test_stream__an_end_without_a_word_here_is_refused_by_name(stop: str) -> None:
+    """It must not be told as completed, also where the stream lacks its end mark."""
+    stream = messages_stream(["Hi"], [], stop)
+    for come in (stream, stream[: stream.rindex(b"event:")]):
+        with pytest.raises(CannotCarry, match=stop):
+            through(come)
 
 
 def test_stream__as_openais_client_reads_it() -> None:

@@ -165,6 +165,15 @@ def test_a_providers_error_is_an_error(shape: Shape, event: dict[str, Any]) -> N
     assert "broken" in events[0].text
 
 
+@pytest.mark.parametrize("word", ["error", "insufficient_system_resource"])
+def test_a_reason_that_stands_for_a_failure_is_an_error(word: str) -> None:
+    """So say it OpenRouter and DeepSeek, within an answer whose status is good."""
+    scanner, events = scan(Shape.CHAT, sse(chunk({"content": "one"}), chunk({}, word)))
+    assert kinds(events) == ["token", "error"]
+    assert word in events[1].text
+    assert scanner.facts.finish is None
+
+
 @pytest.mark.parametrize("shape", [Shape.CHAT, Shape.MESSAGES, Shape.RESPONSES])
 @pytest.mark.parametrize(
     "data", ["{", "<html>", "3", "[]", '{"hello": 1}', '{"choices": 3}', '{"choices": [[]]}', "\xff"]

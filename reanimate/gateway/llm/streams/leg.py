@@ -95,5 +95,6 @@ class Leg:
         try:
             return self._scanner.feed(b"".join([self._translator.translate(event) for event in events]))
         except (CannotCarry, LookupError, TypeError, ValueError, AttributeError) as error:
-            detail = f"what it says has no words on the caller's wire ({error!r})"
+            why = error.what if isinstance(error, CannotCarry) else repr(error)
+            detail = f"what it says has no words on the caller's wire ({why})"
             raise StreamBroken(Failure("uncarriable", Help.NEXT, detail, counts=False)) from None

@@ -8,6 +8,7 @@ import orjson
 
 from reanimate.gateway.llm.call import Usage
 from reanimate.gateway.llm.endpoints import Endpoint, Shape
+from reanimate.gateway.llm.wire.chat_events import BROKE_OFF
 from reanimate.gateway.llm.wire.usage import read_usage
 
 __all__ = ["Answer", "Garbage", "ToolCall", "is_compressed", "read_answer"]
@@ -96,6 +97,9 @@ def _chat(fields: dict[str, Any]) -> Answer:
         refused = refused or bool(message.get("refusal"))
         if not _text(choice["finish_reason"]):
             raise TypeError("no finish_reason")
+        if choice["finish_reason"] in BROKE_OFF:
+            told = f"the answer ended with the finish reason {choice['finish_reason']!r}"
+            raise Garbage(told, {"message": told})
         content = message.get("content")
         if isinstance(content, str):
             texts.append(content)

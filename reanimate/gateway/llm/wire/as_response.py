@@ -5,7 +5,7 @@ from typing import Any
 import orjson
 
 from reanimate.gateway.llm.wire.carrying import CannotCarry
-from reanimate.gateway.llm.wire.translated import STOP_TO_FINISH
+from reanimate.gateway.llm.wire.translated import finish_from_stop
 
 __all__ = ["call_item", "message_item", "response_from_message", "response_of", "text_part"]
 
@@ -27,10 +27,8 @@ def response_from_message(message: dict[str, Any], asked: dict[str, Any], create
             output.append(call_item(message, number, block, orjson.dumps(block["input"]).decode(), "completed"))
         elif kind not in ("thinking", "redacted_thinking"):
             raise CannotCarry(f"content of type {kind!r}")
-    reason = message["stop_reason"]
-    if reason not in STOP_TO_FINISH:
-        raise CannotCarry(f"stop_reason {reason!r}")
-    return response_of(message, asked, created, output=output, stop=reason, usage=message.get("usage") or {})
+    stop = message["stop_reason"]
+    return response_of(message, asked, created, output=output, stop=stop, usage=message.get("usage") or {})
 
 
 def response_of(
@@ -42,8 +40,12 @@ def response_of(
     stop: str | None,
     usage: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Return a response; while it is underway, `stop` is None. It is kept nowhere: `store` is false."""
-    cut = _CUT_SHORT.get(STOP_TO_FINISH.get(stop, "")) if stop is not None else None
+    """Return a response; while it is underway, `stop` is None. It is kept nowhere: `store` is false.
+
+    Raises:
+        CannotCarry: what `stop` means is not known.
+    """
+    cut = _CUT_SHORT.get(finish_from_stop(stop)) if stop is not None else None
     status = "in_progress" if stop is None else "incomplete" if cut else "completed"
     reasoning = asked.get("reasoning") or {}
     return {

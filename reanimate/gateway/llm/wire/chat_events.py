@@ -5,12 +5,14 @@ from typing import Any
 from reanimate.gateway.llm.wire.events import EventKind, Facts, GrowingCall, error_text
 from reanimate.gateway.llm.wire.usage import merge_usage, read_usage
 
-__all__ = ["ChatEvents", "finish_of"]
+__all__ = ["BROKE_OFF", "ChatEvents", "finish_of"]
 
 _NO_DELTA: dict[str, Any] = {}
 _LEGACY_CALL = -1
 """The index that the single call of the older `function_call` is kept under."""
 _NOT_YET = ("", "null")
+BROKE_OFF = ("error", "insufficient_system_resource")
+"""With these words OpenRouter and DeepSeek say within an answer that they failed."""
 
 
 def finish_of(choice: dict[str, Any]) -> str | None:
@@ -75,8 +77,8 @@ class ChatEvents:
             facts.finish_if_done = None
             self._begun.add(index)
         reason = finish_of(choice)
-        if reason == "error":
-            return EventKind.ERROR, "the answer ended with the finish reason 'error'"
+        if reason in BROKE_OFF:
+            return EventKind.ERROR, f"the answer ended with the finish reason {reason!r}"
         delta = choice.get("delta") or _NO_DELTA
         kind = EventKind.START
         text = delta.get("content") or ""

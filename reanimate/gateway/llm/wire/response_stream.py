@@ -8,10 +8,12 @@ import orjson
 from reanimate.gateway.llm.call import Call
 from reanimate.gateway.llm.failures import Rejected
 from reanimate.gateway.llm.wire.as_response import call_item, message_item, response_of, text_part
+from reanimate.gateway.llm.wire.carrying import CannotCarry
 from reanimate.gateway.llm.wire.errors import error_event
 from reanimate.gateway.llm.wire.events import Event, EventKind, Scanner
 from reanimate.gateway.llm.wire.messages_events import MessagesEvents
 from reanimate.gateway.llm.wire.streams import MessagesFromChat
+from reanimate.gateway.llm.wire.translated import finish_from_stop
 
 __all__ = ["ResponsesFromChat", "ResponsesFromMessages"]
 
@@ -57,7 +59,9 @@ class ResponsesFromMessages:
             return self._start(data["message"])
         if kind == "message_delta":
             self._usage |= {name: value for name, value in (data.get("usage") or {}).items() if value is not None}
-            self._stop = data["delta"].get("stop_reason") or self._stop
+            if stop := data["delta"].get("stop_reason"):
+                finish_from_stop(stop)  # one without a word here is refused before its end is said
+                self._stop = stop
             return b""
         if kind == "message_stop":
             return self.end()
@@ -80,8 +84,11 @@ class ResponsesFromMessages:
         )
 
     def _begin(self, block: dict[str, Any]) -> bytes:
-        if block["type"] not in ("text", "tool_use"):
+        kind = block["type"]
+        if kind in ("thinking", "redacted_thinking"):
             return b""
+        if kind not in ("text", "tool_use"):
+            raise CannotCarry(f"content of type {kind!r}")
         self._block = block
         self._parts = []
         told = self._event("response.output_item.added", output_index=len(self._output), item=self._item("in_progress"))

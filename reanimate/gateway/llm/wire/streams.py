@@ -8,11 +8,12 @@ import orjson
 from reanimate.gateway.llm.call import Call
 from reanimate.gateway.llm.failures import Rejected
 from reanimate.gateway.llm.wire.blocks import Blocks, event_of
+from reanimate.gateway.llm.wire.carrying import CannotCarry
 from reanimate.gateway.llm.wire.chat_events import finish_of
 from reanimate.gateway.llm.wire.errors import error_event
 from reanimate.gateway.llm.wire.events import Event, EventKind
 from reanimate.gateway.llm.wire.outgoing import asks_for_usage
-from reanimate.gateway.llm.wire.translated import FINISH_TO_STOP, STOP_TO_FINISH, chat_usage, messages_usage
+from reanimate.gateway.llm.wire.translated import chat_usage, finish_from_stop, messages_usage, stop_from_finish
 
 __all__ = ["ChatFromMessages", "MessagesFromChat", "StreamTranslator"]
 
@@ -101,6 +102,8 @@ class ChatFromMessages:
             )
         if kind == "text" and block.get("text"):
             return self._chunk({"content": block["text"]})
+        if kind not in ("text", "thinking", "redacted_thinking"):
+            raise CannotCarry(f"content of type {kind!r}")
         return b""
 
     def _delta(self, index: int, delta: dict[str, Any]) -> bytes:
@@ -125,7 +128,7 @@ class ChatFromMessages:
         reason = data["delta"].get("stop_reason")
         if reason is None:
             return b""
-        self._finish = STOP_TO_FINISH.get(reason, reason)
+        self._finish = finish_from_stop(reason)
         refusal = (data["delta"].get("stop_details") or {}).get("explanation")
         return self._chunk({"refusal": refusal} if refusal else {}, self._finish)
 
@@ -204,6 +207,9 @@ class MessagesFromChat:
         if refusal := delta.get("refusal"):
             self._refused = True
             text = (text or "") + refusal
+        for name in ("audio", "function_call"):
+            if delta.get(name):
+                raise CannotCarry(name)
         if text:
             self._blocks.text(text, parts)
         for call in delta.get("tool_calls") or ():
@@ -217,4 +223,4 @@ class MessagesFromChat:
         elif reason == "stop" and isinstance(matched, str):
             self._finish = ("stop_sequence", matched)
         else:
-            self._finish = (FINISH_TO_STOP.get(reason, reason), None)
+            self._finish = (stop_from_finish(reason), None)

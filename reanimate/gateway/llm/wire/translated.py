@@ -7,8 +7,8 @@ import orjson
 from reanimate.gateway.llm.wire.carrying import CannotCarry, check_numbers
 
 __all__ = [
-    "FINISH_TO_STOP", "STOP_TO_FINISH", "chat_usage", "completion_from_message", "message_from_completion",
-    "messages_usage",
+    "chat_usage", "completion_from_message", "finish_from_stop", "message_from_completion", "messages_usage",
+    "stop_from_finish",
 ]  # fmt: skip
 
 STOP_TO_FINISH = {
@@ -17,6 +17,28 @@ STOP_TO_FINISH = {
 }  # fmt: skip
 FINISH_TO_STOP = {"stop": "end_turn", "length": "max_tokens", "tool_calls": "tool_use", "content_filter": "refusal"}
 """OpenAI does not tell a stop sequence from an end; both are `stop`."""
+
+
+def finish_from_stop(reason: str) -> str:
+    """Return why an answer ended in OpenAI's word, given Anthropic's.
+
+    Raises:
+        CannotCarry: there is none; what it means for the answer is not known.
+    """
+    if reason not in STOP_TO_FINISH:
+        raise CannotCarry(f"stop_reason {reason!r}")
+    return STOP_TO_FINISH[reason]
+
+
+def stop_from_finish(reason: str) -> str:
+    """Return why an answer ended in Anthropic's word, given OpenAI's.
+
+    Raises:
+        CannotCarry: there is none; what it means for the answer is not known.
+    """
+    if reason not in FINISH_TO_STOP:
+        raise CannotCarry(f"finish_reason {reason!r}")
+    return FINISH_TO_STOP[reason]
 
 
 def completion_from_message(message: dict[str, Any], created: int) -> dict[str, Any]:
@@ -39,14 +61,12 @@ def completion_from_message(message: dict[str, Any], created: int) -> dict[str, 
         elif kind not in ("thinking", "redacted_thinking"):
             # Thinking is never part of an answer on OpenAI's wire.
             raise CannotCarry(f"content of type {kind!r}")
-    reason = message["stop_reason"]
-    if reason not in STOP_TO_FINISH:
-        raise CannotCarry(f"stop_reason {reason!r}")
+    finish = finish_from_stop(message["stop_reason"])
     said: dict[str, Any] = {"role": "assistant", "content": "".join(texts) if texts or not calls else None}
     said["refusal"] = (message.get("stop_details") or {}).get("explanation")
     if calls:
         said["tool_calls"] = calls
-    choice = {"index": 0, "message": said, "logprobs": None, "finish_reason": STOP_TO_FINISH[reason]}
+    choice = {"index": 0, "message": said, "logprobs": None, "finish_reason": finish}
     return {
         "id": message.get("id") or "", "object": "chat.completion", "created": created, "model": message.get("model"),
         "choices": [choice], "usage": chat_usage(message.get("usage") or {}),
@@ -77,13 +97,12 @@ def message_from_completion(completion: dict[str, Any]) -> dict[str, Any]:
     for name in ("audio", "function_call"):
         if said.get(name):
             raise CannotCarry(name)
-    if finish not in FINISH_TO_STOP:
-        raise CannotCarry(f"finish_reason {finish!r}")
+    stop = stop_from_finish(finish)
     matched = choice.get("stop_reason")  # vLLM says which sequence it was
     is_sequence = finish == "stop" and isinstance(matched, str)
     return {
         "id": completion.get("id") or "", "type": "message", "role": "assistant", "model": completion.get("model"),
-        "content": content, "stop_reason": "stop_sequence" if is_sequence else FINISH_TO_STOP[finish],
+        "content": content, "stop_reason": "stop_sequence" if is_sequence else stop,
         "stop_sequence": matched if is_sequence else None, "usage": messages_usage(completion.get("usage") or {}),
     }  # fmt: skip
 
