@@ -285,6 +285,7 @@ def test_stream_to_a_message__an_empty_reason_is_none(word: str) -> None:
     [
         (CHAT, messages_stream(["Hi"], [], "pause_turn"), "stop_reason 'pause_turn'"),
         (MESSAGES, chat_stream(["Hi"], [], "eos"), "finish_reason 'eos'"),
+        (MESSAGES, chat_stream([], [("look", ['{"a', ": 1"])], "tool_calls"), "that are no JSON object"),
         (
             MESSAGES,
             chat_stream(["Hi"], [], "stop")
@@ -303,6 +304,26 @@ def test_stream__what_has_no_word_on_the_other_wire_is_refused_by_name(path: str
     """As it is in an answer that comes whole: a caller must not take for an end what is none."""
     with pytest.raises(CannotCarry, match=re.escape(what)):
         through(path, stream)
+
+
+def test_stream_to_a_message__arguments_that_the_limit_cut_stay_cut() -> None:
+    """The reason says so, on both wires."""
+    told = through(MESSAGES, chat_stream([], [("look", ['{"a', '": 1'])], "length"))
+    assert b'"stop_reason":"max_tokens"' in told
+    assert b"message_stop" in told
+
+
+def test_calls_without_an_id_get_one() -> None:
+    """Some servers give none; their results are known by it."""
+    call = {"type": "function", "function": {"name": "look", "arguments": "{}"}}
+    said = {"role": "assistant", "content": None, "tool_calls": [call, call]}
+    whole = completion()
+    whole["choices"] = [{"index": 0, "message": said, "finish_reason": "tool_calls"}]
+    ids = [block["id"] for block in translated(MESSAGES, whole)["content"]]
+    stream = chat_stream([], CALLS, "tool_calls").replace(b'"id":"c0"', b'"id":null').replace(b'"id":"c1"', b'"id":""')
+    ids += [block.id for block in anthropic_reads(through(MESSAGES, stream)).content]
+    assert len(set(ids)) == 4
+    assert all(re.fullmatch(r"[a-zA-Z0-9_-]+", one) for one in ids)
 
 
 @pytest.mark.parametrize("path", [CHAT, MESSAGES])

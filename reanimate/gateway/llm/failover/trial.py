@@ -7,12 +7,12 @@ from reanimate.gateway.llm.counting import estimated_usage
 from reanimate.gateway.llm.endpoints import Shape, endpoint_at
 from reanimate.gateway.llm.failover.asking import AttemptFailed, read_first, read_whole, send
 from reanimate.gateway.llm.failover.breaker import Standing
-from reanimate.gateway.llm.failover.classify import as_to_endpoint, garbage
+from reanimate.gateway.llm.failover.classify import as_to_endpoint
 from reanimate.gateway.llm.failover.health import Line
 from reanimate.gateway.llm.failover.lateness import Lateness
 from reanimate.gateway.llm.failover.opened import Opened
 from reanimate.gateway.llm.failover.shared import Shared
-from reanimate.gateway.llm.failures import Failure
+from reanimate.gateway.llm.failures import Failure, Help
 from reanimate.gateway.llm.transport.response import Response
 from reanimate.gateway.llm.wire.answers import Garbage
 from reanimate.gateway.llm.wire.carrying import CannotCarry, check_numbers
@@ -117,7 +117,12 @@ async def ask(shared: Shared, call: Call, one: Trial, out: Outgoing) -> Opened:
                 check_numbers(whole.body, whole.answer.fields)
                 opened.body = shared.translate(call, target, whole.answer)
             except Garbage as found:
-                raise AttemptFailed(garbage(found.detail)) from None
+                raise AttemptFailed(_uncarriable(found.detail)) from None
             except CannotCarry as found:
-                raise AttemptFailed(garbage(f"an answer with what cannot be carried over: {found.what}")) from None
+                raise AttemptFailed(_uncarriable(f"an answer with what cannot be carried over: {found.what}")) from None
     return opened
+
+
+def _uncarriable(detail: str) -> Failure:
+    """Return what it means that an answer is good, and has no words on the caller's wire: its provider is well."""
+    return Failure("uncarriable", Help.NEXT, detail, counts=False)

@@ -1,5 +1,7 @@
 """A part of a streamed answer: what one provider gives, on the caller's wire."""
 
+from collections.abc import Callable
+
 from reanimate.gateway.llm.call import Call, Usage
 from reanimate.gateway.llm.counting import estimated_usage
 from reanimate.gateway.llm.endpoints import Shape
@@ -63,7 +65,7 @@ class Leg:
                 self._is_over = True
                 if self._translator is None or self._scanner is None:
                     return []
-                return self._scanner.feed(self._translator.end())
+                return self._carried(self._translator.end)
             if events := self._said(events):
                 return events
         return []
@@ -90,10 +92,15 @@ class Leg:
         return estimated_usage(self._call.prompt.needs, facts.usage, said, len(said))
 
     def _said(self, events: list[Event]) -> list[Event]:
-        if self._translator is None or self._scanner is None:
+        translator = self._translator
+        if translator is None:
             return events
+        return self._carried(lambda: b"".join([translator.translate(event) for event in events]))
+
+    def _carried(self, said: Callable[[], bytes]) -> list[Event]:
+        assert self._scanner is not None
         try:
-            return self._scanner.feed(b"".join([self._translator.translate(event) for event in events]))
+            return self._scanner.feed(said())
         except (CannotCarry, LookupError, TypeError, ValueError, AttributeError) as error:
             why = error.what if isinstance(error, CannotCarry) else repr(error)
             detail = f"what it says has no words on the caller's wire ({why})"

@@ -4,6 +4,8 @@ from typing import Any
 
 import orjson
 
+from reanimate.gateway.llm.wire.carrying import call_id_of
+
 __all__ = ["Blocks", "event_of"]
 
 
@@ -43,6 +45,11 @@ class Blocks:
         """Whether tools were called."""
         return bool(self._calls)
 
+    @property
+    def are_whole(self) -> bool:
+        """Whether the arguments of all calls are objects; none at all is one without fields."""
+        return all(block.may_end or not block.pieces for block in self._calls.values())
+
     def text(self, text: str, parts: list[bytes]) -> None:
         """Say a piece of text."""
         last = self._waiting[-1] if self._waiting else self._open
@@ -59,7 +66,9 @@ class Blocks:
         block = self._calls.get(number)
         # Servers that send whole calls give several of them the same number.
         if block is None or (call_id and block.call_id and call_id != block.call_id):
-            head: dict[str, Any] = {"type": "tool_use", "id": call_id, "name": function.get("name") or "", "input": {}}
+            head: dict[str, Any] = {
+                "type": "tool_use", "id": call_id_of({"id": call_id}), "name": function.get("name") or "", "input": {}
+            }  # fmt: skip
             block = self._calls[number] = self._begin(_Block(head, call_id), parts)
         if piece := function.get("arguments"):
             self._say(block, piece, parts)

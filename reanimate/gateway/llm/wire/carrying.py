@@ -2,12 +2,13 @@
 
 import json
 import re
+import secrets
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 __all__ = [
-    "CannotCarry", "blocks_of", "check_numbers", "data_url", "is_closed", "is_strict", "no_others", "parse_data_url",
-    "unset",
+    "CannotCarry", "blocks_of", "call_id_of", "check_numbers", "data_url", "is_closed", "is_strict", "no_others",
+    "parse_data_url", "unset",
 ]  # fmt: skip
 
 _DATA_URL = re.compile(r"data:([\w.+-]+/[\w.+-]+);base64,", re.ASCII)
@@ -75,6 +76,11 @@ def blocks_of(content: Any) -> Iterator[dict[str, Any]]:
         if not isinstance(block, dict):
             raise CannotCarry(f"content that holds {type(block).__name__}")
         yield block
+
+
+def call_id_of(call: dict[str, Any]) -> str:
+    """Return the id of a tool call; a new one where the server gave none, as some do: its result is known by it."""
+    return call.get("id") or f"call_{secrets.token_hex(12)}"
 
 
 def data_url(media_type: str, data: str) -> str:

@@ -27,10 +27,18 @@ class StreamTranslator(Protocol):
     """Made for one stream. It never says an end that the provider has not said."""
 
     def translate(self, event: Event) -> bytes:
-        """Return what the caller is to get for an event of the provider's; nothing, for some."""
+        """Return what the caller is to get for an event of the provider's; nothing, for some.
+
+        Raises:
+            CannotCarry: it has no words on the caller's wire.
+        """
 
     def end(self) -> bytes:
-        """Return what the caller's wire still lacks once the provider's stream has ended properly."""
+        """Return what the caller's wire still lacks once the provider's stream has ended properly.
+
+        Raises:
+            CannotCarry: as `translate`.
+        """
 
 
 def _failure(call: Call, event: Event) -> bytes:
@@ -184,6 +192,8 @@ class MessagesFromChat:
             return b""
         self._said_end = True
         reason, sequence = self._finish
+        if reason == "tool_use" and not self._blocks.are_whole:
+            raise CannotCarry("arguments of a tool call that are no JSON object")
         parts: list[bytes] = []
         self._blocks.end(parts)
         delta = {"stop_reason": reason, "stop_sequence": sequence}

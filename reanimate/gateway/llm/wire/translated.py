@@ -4,7 +4,7 @@ from typing import Any
 
 import orjson
 
-from reanimate.gateway.llm.wire.carrying import CannotCarry, check_numbers
+from reanimate.gateway.llm.wire.carrying import CannotCarry, call_id_of, check_numbers
 
 __all__ = [
     "chat_usage", "completion_from_message", "finish_from_stop", "message_from_completion", "messages_usage",
@@ -118,7 +118,7 @@ def _tool_use(call: dict[str, Any]) -> dict[str, Any]:
     if not isinstance(arguments, dict):
         raise CannotCarry("arguments of a tool call that are no JSON object")
     check_numbers(function["arguments"] or "", arguments)
-    return {"type": "tool_use", "id": call["id"], "name": function["name"], "input": arguments}
+    return {"type": "tool_use", "id": call_id_of(call), "name": function["name"], "input": arguments}
 
 
 def chat_usage(usage: dict[str, Any]) -> dict[str, Any]:
