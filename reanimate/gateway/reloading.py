@@ -18,12 +18,16 @@ Stamp = tuple[int, int, int] | None
 
 
 class Reloading:
-    """Follows one file by its time, size and inode: editors and deployments replace it whole."""
+    """Follows one file by its time, size and inode.
+
+    Some programs write in place: a file that is just being written, and an empty one, hold no settings yet, though
+    what there is of them may be read as some.
+    """
 
     def __init__(self, file: Path, on_settings: Callable[[Settings], None]) -> None:
         self._file = file
         self._on_settings = on_settings
-        self._stamp = self._look()
+        self._seen = self._read_at = self._look()
         self._asked = False
 
     def ask(self) -> None:
@@ -34,11 +38,19 @@ class Reloading:
         """Look again and again, until cancelled."""
         while True:
             await asyncio.sleep(_LOOK_EVERY_S)
-            stamp = self._look()
-            if self._asked or (stamp is not None and stamp != self._stamp):
-                self._asked = False
-                self._stamp = stamp
+            if self.is_due():
                 await self._read()
+
+    def is_due(self) -> bool:
+        """Look once; return whether it is to be read now: it is new, and was the same at the last look."""
+        before, self._seen = self._seen, self._look()
+        seen = self._seen
+        is_new = seen is not None and seen != self._read_at and seen == before and seen[1] > 0
+        if not (self._asked or is_new):
+            return False
+        self._asked = False
+        self._read_at = seen
+        return True
 
     async def _read(self) -> None:
         try:
