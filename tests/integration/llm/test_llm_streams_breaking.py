@@ -192,6 +192,33 @@ async def test_a_response_whose_text_was_whole_is_ended_by_another_provider(
     assert body.count(": reanimate continued by") == 1
 
 
+@pytest.mark.parametrize(("first", "path"), [("main-a", "/v1/messages"), ("main-a", "/v1/responses")])
+@pytest.mark.parametrize("second", ["backup", "backup-a"])
+async def test_a_closed_block_is_ended_by_another_provider(rig: StreamRig, first: str, second: str, path: str) -> None:
+    """The same on Anthropic's wire, behind the end of its block, and where that is carried over to a response."""
+    case = rig.case(first, second)
+    case.breaks("cut", how="fin", after=24, rest=1)
+    _, body = await _raw(rig, case, path, **({"max_tokens": 1000} if path == "/v1/messages" else {}))
+    chunks = _chunks(body)
+    kinds = [chunk["type"] for chunk in chunks if not chunk["type"].endswith("delta") and chunk["type"] != "ping"]
+    text = "".join(
+        chunk["delta"] if isinstance(chunk["delta"], str) else chunk["delta"].get("text", "")
+        for chunk in chunks
+        if chunk["type"] in ("content_block_delta", "response.output_text.delta")
+    )
+    assert text == answer_text(case.prompt)
+    if path == "/v1/messages":
+        assert kinds == ["message_start", "content_block_start", "content_block_stop", "message_stop"]
+        assert [chunk["delta"]["stop_reason"] for chunk in chunks if chunk["type"] == "message_delta"] == ["end_turn"]
+    else:
+        assert kinds[-4:] == [
+            "response.output_text.done", "response.content_part.done", "response.output_item.done",
+            "response.completed",
+        ]  # fmt: skip
+        assert len(kinds) == len(set(kinds))
+    assert case.counts == (1, 1)
+
+
 @pytest.mark.parametrize("how", ["wordy", "direct", "refuse"])
 async def test_a_response_whose_text_was_whole_gets_no_end_that_is_not_proven(rig: StreamRig, how: Any) -> None:
     """Who adds to a whole text, or says nothing that shows where it goes on, proves nothing: it ends as an error."""
