@@ -158,7 +158,8 @@ def relation(candidate: Candidate, incident: OpenIncident, window: timedelta) ->
     """Say why an alert belongs to an incident of its agent, or None.
 
     A component that is being worked on takes its further alerts whatever the window: two recoveries of one thing at
-    the same time would work against each other. A trouble that is mended by itself joins its like only.
+    the same time would work against each other. A trouble that is mended by itself joins its like only. What waits
+    for a person takes no other component's alerts: nobody would contain them.
     """
     if candidate.agent != incident.agent:
         return None
@@ -175,7 +176,7 @@ def relation(candidate: Candidate, incident: OpenIncident, window: timedelta) ->
         return f"the same {GROUP_LABEL}, {candidate.group}, within the window"
     kind = _kind(candidate.component)
     kinds = {_kind(component) for component in incident.components} - {None}
-    if kind is not None and kind in kinds:
+    if kind is not None and kind in kinds and incident.state in _WORKED_ON:
         return f"the same kind of component, {kind}, within the window"
     by_sender = candidate.alert.sender_group is not None and candidate.alert.sender_group in incident.sender_groups
     # A sender may group by severity alone: two components of different kinds are two troubles nevertheless.

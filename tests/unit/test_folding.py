@@ -255,3 +255,12 @@ def test_fold__any_sequence_twice_is_once(news: list[tuple[str, str, int, str]])
     opened = dict(incidents)
     assert all(isinstance(deliver(*item), Repeat) for item in news)
     assert incidents == opened
+
+
+def test_fold__what_waits_for_a_person_takes_no_other_component() -> None:
+    """An outage of the second provider opens an incident that contains it, while the first one's waits for a person."""
+    first = incident("llm:main")
+    assert isinstance(fold(candidate("llm:spare"), [first], Seen(), WINDOW), Joined)
+    waiting = replace(first, state=State.ESCALATED)
+    assert fold(candidate("llm:spare"), [waiting], Seen(), WINDOW) == Opened()
+    assert isinstance(fold(candidate("llm:main"), [waiting], Seen(), WINDOW), Joined)
