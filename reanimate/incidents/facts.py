@@ -126,9 +126,11 @@ def _llm_traffic(counted: Mapping[str, Mapping[str, Any]], refs: tuple[int, ...]
     if not calls:
         return {}
     failed, static = total(calls, "failed"), static_answers(calls)
-    facts: dict[str, Fact] = {}
-    if failed or not (static or total(calls, "rejected")):
-        facts["llm_failed"] = Fact(failed, count(failed, "LLM call"), refs)
+    unserved = failed + static + total(calls, "rejected")
+    facts = {
+        "llm_failed": Fact(failed, count(failed, "LLM call"), refs),
+        "llm_unserved": Fact(unserved, count(unserved, "LLM call"), refs),
+    }
     if static:
         facts["llm_static"] = Fact(static, count(static, "LLM call"), refs)
     if (slowest := slowest_first_token_ms(calls)) is not None:

@@ -79,7 +79,7 @@ RULES: tuple[Rule, ...] = (
         "The recovery time objective was missed: {shown} of it was spent.",
         "Shorten the slowest step of the table, or agree on a longer objective for this severity.",
     ),
-    Rule("llm_failed", _none, "well", "No LLM call that went through the gateway was left without an answer."),
+    Rule("llm_unserved", _none, "well", "No LLM call that went through the gateway was left without an answer."),
     Rule(
         "llm_failed",
         _some,
