@@ -151,6 +151,10 @@ async def test_usage_that_was_asked_for_is_waited_for_a_little_longer() -> None:
         (b"data: {nonsense\n\n", "malformed_event"),
         (b"<html>busy</html>\n\n", "no_finish"),
         (sse({"error": {"message": "overloaded"}}), "error_event"),
+        (sse({"error": {"message": "slow down", "code": 429}}), "error_event"),
+        (sse({"error": {"message": "too long", "code": "context_length_exceeded"}}), "context_length"),
+        (sse({"error": {"message": "flagged", "code": "content_policy_violation"}}), "content_policy"),
+        (sse({"error": {"message": "no", "type": "invalid_request_error"}}), "bad_request"),
         (TOKENS[:-20], "malformed_event"),
     ],
 )

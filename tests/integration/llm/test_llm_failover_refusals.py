@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from typing import Any
 
 import pytest
 from failover_rig import rig_for, users_in
@@ -32,18 +33,19 @@ async def test_refusal__the_callers_own_error_is_passed_on(
         assert rig.standing("main/model") == "CLOSED"
 
 
+@pytest.mark.parametrize("kind", ["status", "error_event"])
 async def test_refusal__a_prompt_that_is_too_long_goes_to_a_larger_model_only(
-    providers: tuple[Provider, Provider],
+    providers: tuple[Provider, Provider], kind: Any
 ) -> None:
-    """Not to another one of the same size, whose error would be the same."""
+    """Not to another one of the same size, whose error would be the same; also where a stream begins with it."""
     main, backup = providers
     own = {
         "main": {"models": [{"name": "small", "context_tokens": 8000}, {"name": "large", "context_tokens": 64_000}]},
         "backup": {"models": [{"name": "same", "context_tokens": 8000}]},
     }
     async with rig_for(main, backup, own=own, targets=["main/small", "backup/same", "main/large"]) as rig:
-        main.fail(Fault("status", error="context_length", match=Match(model="small")))
-        call, text = await rig.ask()
+        main.fail(Fault(kind, error="context_length", match=Match(model="small")))
+        call, text = await rig.ask(stream=kind == "error_event")
         assert text == answer_text("Hello")
         assert [attempt.target.name for attempt in call.attempts] == ["main/small", "main/large"]
         assert len(backup.calls) == 0

@@ -1,7 +1,10 @@
 """A provider's stream, read event by event: what is wrong with it is found here, in time."""
 
 import asyncio
+from dataclasses import replace
 
+from reanimate.clock import utcnow
+from reanimate.gateway.llm.failover.classify import classify_error
 from reanimate.gateway.llm.failures import Failure, Help
 from reanimate.gateway.llm.secrecy import told_without_keys
 from reanimate.gateway.llm.transport.errors import TransportFailed
@@ -19,9 +22,8 @@ _SIGNS_OF_LIFE = 3
 """Pings alone keep a stream alive for this many times the idle limit."""
 
 _SAYS_SOMETHING = frozenset((EventKind.TOKEN, EventKind.TOOL, EventKind.FINISH))
-_CALLERS_OWN = frozenset(
-    ("invalid_request_error", "invalid_prompt", "content_policy_violation", "content_filter", "context_length_exceeded")
-)
+_SAME_ELSEWHERE = (Help.NONE, Help.LARGER)
+"""Not for another provider of the same kind to mend: what the error is counts, not that it came as an event."""
 
 
 class StreamBroken(Exception):
@@ -232,7 +234,9 @@ _NO_FINISH = Failure("no_finish", Help.NEXT, "the stream ended without a finish 
 
 
 def _error(event: Event) -> Failure:
-    error = (event.data or {}).get("error")
-    names = {error.get("type"), error.get("code")} if isinstance(error, dict) else set()
-    own = bool(names & _CALLERS_OWN)
-    return Failure("error_event", Help.NONE if own else Help.NEXT, f"it reports an error: {event.text}", counts=not own)
+    said = f"it reports an error: {event.text}"
+    data = event.data or {}
+    error = data.get("error") or (data.get("response") or {}).get("error") or data
+    if isinstance(error, dict) and (known := classify_error(error, utcnow())).help in _SAME_ELSEWHERE:
+        return replace(known, detail=said, counts=False)
+    return Failure("error_event", Help.NEXT, said)
