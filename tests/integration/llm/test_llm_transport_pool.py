@@ -61,6 +61,23 @@ async def test_it_is_replaced_only_once() -> None:
         assert len(server.peers) == 2
 
 
+async def test_it_is_not_replaced_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server may have worked on the answer, and be paid: whether to ask again is the call's to decide and count."""
+    monkeypatch.setattr("reanimate.gateway.llm.transport.pool._CLOSING_S", 0.05)
+
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        await peer.say(OK)
+        await peer.request()
+        await asyncio.sleep(0.2)
+        peer.reset()
+
+    async with asking(script) as (pool, server):
+        await (await post(pool)).read(100)
+        assert await trouble(pool) == (TransportTrouble.RESET, b"")
+        assert len(server.peers) == 1
+
+
 async def test_it_is_not_replaced_after_a_byte_of_an_answer() -> None:
     async def script(peer: Peer) -> None:
         await peer.request()

@@ -15,6 +15,8 @@ __all__ = ["Pool"]
 
 _IDLE_S = 3.0
 """Below the 5 s after which servers close an idle connection: a request must not meet one that is just closing."""
+_CLOSING_S = 2.0
+"""A server that was closing the connection when the request came says so within a round trip."""
 _BODILESS = (b"GET", b"HEAD", b"DELETE", b"OPTIONS")
 
 
@@ -59,8 +61,8 @@ class Pool:
         from outside, a timer say, passes a new Response as `into` and calls its `abort(reason)`: that reason is
         raised here. Cancelling the task closes the connection too.
 
-        A kept connection that breaks before a byte of the answer came has met a server that was just closing it; the
-        request is sent once more, on a new one.
+        A kept connection that breaks at once, before a byte of the answer came, has met a server that was just closing
+        it; the request is sent once more, on a new one. Later the server may have been at work on it, and be paid.
 
         Raises:
             TransportFailed: there will be no head.
@@ -81,6 +83,7 @@ class Pool:
             try:
                 if connection is None:
                     connection = await self._connect(response)
+                asked_at = self._loop_time()
                 connection.ask(response, head, body, bare)
             except BaseException:
                 # Without an exchange nobody else gives this back.
@@ -94,6 +97,8 @@ class Pool:
                     await response.wait()
             except TransportFailed as failed:
                 if not kept or failed.kind is not TransportTrouble.RESET or not connection.silent:
+                    raise
+                if self._loop_time() - asked_at > _CLOSING_S:
                     raise
                 response.forget()
                 may_reuse = False
