@@ -13,7 +13,7 @@ from llm_gateway import LlmGateway, llm_gateway_for, provider_toml, route_toml, 
 from reanimate.demo.provider import Behaviour, Fault, Match, Provider
 from reanimate.demo.provider.calls import Call
 
-__all__ = ["Case", "StreamRig", "stream_rig_for"]
+__all__ = ["IDLE_S", "Case", "StreamRig", "stream_rig_for"]
 
 _KINDS = {
     "main": ("main", "openai", False),
@@ -25,7 +25,8 @@ _KINDS = {
 }
 """The gateway's providers: where they are, what they speak, and whether they go on after a prefill."""
 _PAIRS = [(first, second) for first in ("main", "main-a") for second in _KINDS if second.startswith("backup")]
-IDLE_S = 0.3
+IDLE_S = 1.0
+"""Long beside what a vendor's client takes to build its models when it first needs them: providers wait meanwhile."""
 
 
 class Case:
