@@ -7,13 +7,15 @@ from rich.markup import escape
 from rich.table import Table
 
 from reanimate.commands.output import err, out
+from reanimate.incidents.wording import moment
 from reanimate.switches.changing import Change
+from reanimate.switches.llm_traffic import STATES
 from reanimate.switches.recovering import Round
 
 __all__ = ["show_change", "show_recovery", "show_status"]
 
 _LEVELS = {"normal": "green", "degraded": "yellow", "minimal": "red"}
-_STANDINGS = {"closed": "green", "ramping": "yellow", "suspect": "yellow", "open": "red"}
+_COLOURS = {"closed": "green", "ramping": "yellow", "suspect": "yellow", "open": "red"}
 
 
 def _value(value: Any) -> str:
@@ -102,7 +104,7 @@ def _show_gateway(name: str, said: dict[str, Any]) -> None:
             p95 = counted.get("p95_ms")
             table.add_row(
                 target,
-                f"[{_STANDINGS.get(standing, 'red')}]{standing}[/]",
+                f"[{_COLOURS.get(standing, 'red')}]{STATES.get(standing, standing)}[/]",
                 str(counted.get("samples", 0)),
                 str(counted.get("failed", 0)),
                 "" if p95 is None else f"{p95:.0f}",
@@ -112,7 +114,7 @@ def _show_gateway(name: str, said: dict[str, Any]) -> None:
     for rule in policies.get("rules") or ():
         for held in rule["holds"]:
             out.print(
-                f"  rule [bold]{rule['name']}[/] holds {held['scope']} since {held['since']}: {rule['signal']} was "
-                f"{held['worst']:.4g} (above {rule['above']:g}); step {held['step']} of {held['steps']}",
+                f"  rule [bold]{rule['name']}[/] holds {held['scope']} since {moment(held['since'])}: {rule['signal']} "
+                f"was {held['worst']:.4g} (above {rule['above']:g}); step {held['step']} of {held['steps']}",
                 highlight=False,
             )

@@ -11,9 +11,10 @@ from reanimate.clock import utcnow
 from reanimate.errors import NotFound
 from reanimate.switches.gateways import control_urls, gateway_figures
 
-__all__ = ["find_call", "llm_traffic", "traffic_of"]
+__all__ = ["STATES", "find_call", "llm_traffic", "traffic_of"]
 
-_STANDINGS = {"closed": "up", "ramping": "coming back", "suspect": "doubted", "open": "out"}
+STATES = {"closed": "up", "ramping": "coming back", "suspect": "doubted", "open": "out"}
+"""How a target stands, as the gateway calls it → as people do."""
 
 
 async def llm_traffic(services: Services, window: timedelta, failed: int = 10) -> list[dict[str, Any]]:
@@ -117,7 +118,7 @@ def _targets(llm: dict[str, Any]) -> list[dict[str, Any]]:
             {
                 "target": target,
                 "standing": standing,
-                "state": _STANDINGS.get(standing, standing),
+                "state": STATES.get(standing, standing),
                 "why": how.get("detail"),
                 "since": how.get("since"),
                 "attempts": counted.get("samples", 0),

@@ -171,7 +171,9 @@ async def test_status__who_holds_what(llm: Run) -> None:
     found = json.loads((await llm("status", "--json")).stdout)
     assert [(hold["switch"], hold["value"]) for hold in found["holds"]] == [("llm_cache", "only")]
     assert "gateway" in found["gateways"]
-    assert "the vendor asked us to" in (await llm("status")).stdout
+    shown = (await llm("status")).stdout
+    assert "the vendor asked us to" in shown
+    assert "closed" not in shown, "to people a provider is up or out, as in `reanimate top`"
     await llm("offline", "--off")
 
 
