@@ -30,9 +30,9 @@ class Ending(StrEnum):
     """The caller left before the end."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)  # not frozen: that would cost a microsecond for each call
 class Usage:
-    """Tokens, as a provider counts them, or as we do for one that does not say."""
+    """Tokens, as a provider counts them, or as we do for one that does not say. Never changed in place."""
 
     input_tokens: int = 0
     output_tokens: int = 0
@@ -53,6 +53,9 @@ class Usage:
             self.cached_tokens + other.cached_tokens,
             self.estimated or other.estimated,
         )
+
+
+_NONE = Usage()
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +116,7 @@ class Call:
     """Why the answer is not what it would be on a good day, in words for `X-Reanimate-Degraded`."""
     cache: str = "off"
     """off, miss, hit, stale: for `X-Reanimate-Cache`."""
-    usage: Usage = field(default_factory=Usage)
+    usage: Usage = _NONE
     """Of everything that the caller got, summed."""
     ending: Ending | None = None
     error: Rejected | None = None

@@ -12,6 +12,9 @@ _PASSED = frozenset((b"content-type", b"request-id", b"x-request-id", b"retry-af
 _WITHHELD = frozenset((b"openai-organization", b"openai-project", b"anthropic-organization-id"))
 """Whose account it is is not the callers' business."""
 _PASSED_PREFIXES = (b"openai-", b"anthropic-", b"x-ratelimit-")
+_KNOWN_KEPT, _NAME_KEPT = 1_000, 64
+_known: dict[bytes, bool] = {}
+"""Whether a header is passed on, by its name: the same few come with every answer."""
 
 
 def marks(call: Call, target: str | None = None, provider: Sequence[tuple[bytes, bytes]] = ()) -> Headers:
@@ -19,11 +22,7 @@ def marks(call: Call, target: str | None = None, provider: Sequence[tuple[bytes,
 
     `target` is who answers, where that is no attempt's target (a cache, the static answer).
     """
-    head = [
-        (name, value)
-        for name, value in provider
-        if name in _PASSED or (name.startswith(_PASSED_PREFIXES) and name not in _WITHHELD)
-    ]
+    head = [header for header in provider if (_known[header[0]] if header[0] in _known else _is_passed(header[0]))]
     head.append((b"x-reanimate-call", call.id.encode()))
     if target is None and (answered_by := call.answered_by) is not None:
         target = answered_by.name
@@ -36,3 +35,10 @@ def marks(call: Call, target: str | None = None, provider: Sequence[tuple[bytes,
     if call.degraded:
         head.append((b"x-reanimate-degraded", "; ".join(call.degraded).encode("ascii", "replace")))
     return head
+
+
+def _is_passed(name: bytes) -> bool:
+    passed = name in _PASSED or (name.startswith(_PASSED_PREFIXES) and name not in _WITHHELD)
+    if len(_known) < _KNOWN_KEPT and len(name) <= _NAME_KEPT:
+        _known[name] = passed
+    return passed

@@ -85,17 +85,11 @@ class Course:
         self._closed = False
 
     async def run(self) -> Opened:
-        """Return the first good answer.
+        """Return the first good answer. Whatever comes of it, `close` is called then.
 
         Raises:
             AllFailed: there is none.
         """
-        try:
-            return await self._run()
-        finally:
-            self._close()
-
-    async def _run(self) -> Opened:
         purpose = self._purpose
         while True:
             if self._won is not None:
@@ -335,7 +329,7 @@ class Course:
                 tried.append(Tried(line.name, line.why, asked=False, pause_s=pause))
         return all_failed(self._call.route.name, tried, self._candidates.unfit, late=now >= self._call.deadline)
 
-    def _close(self) -> None:
+    def close(self) -> None:
         """Nobody waits any more: end what is underway."""
         self._closed = True
         self._hedging.close()

@@ -47,4 +47,8 @@ class Failover:
         for attempt in call.attempts:  # of a stream that is to be continued
             if attempt.failure is not None and attempt.failure.kind in SILENCE:
                 candidates.is_silent(attempt.target)
-        return await Course(self._shared, call, build, candidates, purpose).run()
+        course = Course(self._shared, call, build, candidates, purpose)
+        try:
+            return await course.run()
+        finally:
+            course.close()
