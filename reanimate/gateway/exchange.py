@@ -163,7 +163,7 @@ class Exchange:
             await self._flow.drain()
         if not self.disconnected:
             self._start = (status, headers)
-            self._send_part(body, False)
+            self._write(body, False)
 
     async def send(self, message: Any) -> None:
         """ASGI's `send`."""
@@ -173,20 +173,24 @@ class Exchange:
             self._start = (message["status"], message["headers"])
             self._loop.call_soon(self._send_head)
             return
+        await self.send_part(message.get("body", b""), message.get("more_body", False))
+
+    async def send_part(self, body: bytes, more: bool) -> None:
+        """Send a part of the answer's body when there is room for it."""
         if self._flow.write_paused and not self.disconnected:
             await self._flow.drain()
         if self.disconnected:
             return
         if self.response_complete:
             raise RuntimeError("the answer is complete already")
-        self._send_part(message.get("body", b""), message.get("more_body", False))
+        self._write(body, more)
 
     def _send_head(self) -> None:
         """Send the head by itself: no body came at once."""
         if self._start is not None and not self.disconnected and not self._transport.is_closing():
             self._transport.write(self._head(None))
 
-    def _send_part(self, body: bytes, more: bool) -> None:
+    def _write(self, body: bytes, more: bool) -> None:
         parts = [self._head(None if more else len(body))] if self._start is not None else []
         if self._method == "HEAD":
             self._left = 0

@@ -133,9 +133,11 @@ class Request:
         self.started = True
         await self._send({"type": "http.response.start", "status": status, "headers": headers})
 
-    async def send(self, body: bytes, *, more: bool) -> None:
-        """Send a part of the answer; returns when the connection has room for the next."""
-        await self._send({"type": "http.response.body", "body": body, "more_body": more})
+    def send(self, body: bytes, *, more: bool) -> Awaitable[None]:
+        """Send a part of the answer, when the connection has room for it."""
+        if self._exchange is not None:
+            return self._exchange.send_part(body, more)
+        return self._send({"type": "http.response.body", "body": body, "more_body": more})
 
     async def answer(self, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
         """Send a whole answer. Its length need not be among the headers."""

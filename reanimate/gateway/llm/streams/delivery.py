@@ -110,7 +110,9 @@ class _Stream:
                     events = await self._with_arguments(leg, events)
                 await call.request.start(200, [*marks(call, provider=leg.opened.headers), _HEAD])
             while not leg.is_over:
-                await self._send(_raw(events, self._hides_usage))
+                if data := _raw(events, self._hides_usage):
+                    self._hear(data)
+                    await call.request.send(data, more=True)
                 events = await leg.next()
         except StreamBroken as broken:
             self._end_leg(broken.failure)

@@ -1,6 +1,6 @@
 """A part of a streamed answer: what one provider gives, on the caller's wire."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from reanimate.gateway.llm.call import Call, Usage
 from reanimate.gateway.llm.counting import estimated_usage
@@ -53,12 +53,15 @@ class Leg:
         """
         return self._said(self.opened.first)
 
-    async def next(self) -> list[Event]:
+    def next(self) -> Awaitable[list[Event]]:
         """Return what came since; [] at the proper end.
 
         Raises:
             StreamBroken: it will not be completed.
         """
+        return self._reader.next() if self._translator is None else self._next_said()
+
+    async def _next_said(self) -> list[Event]:
         while not self._is_over:
             events = await self._reader.next()
             if not events:

@@ -60,7 +60,12 @@ class Response:
             self.check()
             if self._complete:
                 return b""
-            await self.wait()
+            waiter = self._waiter = self._loop.create_future()
+            try:
+                await waiter  # as `wait` does: here is where each event of each stream is waited for
+            except asyncio.CancelledError:
+                self.abort()
+                raise
         return self._take()
 
     async def read(self, limit: int) -> bytes:
