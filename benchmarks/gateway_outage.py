@@ -18,14 +18,14 @@ import orjson
 import uvloop
 from rich.console import Console
 
-from benchmarks.llm_candidates import NAMES, Candidate, StandIn, candidates, provider
+from benchmarks.llm_candidates import EVERY_CORE, NAMES, Candidate, StandIn, candidates, provider
 from benchmarks.llm_driver import Outcome, closed_loop, steadily
 from benchmarks.report import Goal, Report, Row, parser, percentile
 from reanimate.demo.provider import answer_text
 
 __all__ = ["main"]
 
-PEERS = tuple(name for name in NAMES if name != "reanimate, 2 processes")
+PEERS = tuple(name for name in NAMES if name != EVERY_CORE)
 """The raw proxy knows the main provider only: what callers have who go there directly."""
 FAULTS: dict[str, dict[str, Any]] = {
     "429": {"kind": "status", "error": "rate_limit"},

@@ -18,10 +18,13 @@ from benchmarks.peers.environments import peer_environment
 from benchmarks.stage import free_port
 from reanimate.addresses import Addresses
 
-__all__ = ["NAMES", "Candidate", "StandIn", "candidates", "provider"]
+__all__ = ["EVERY_CORE", "NAMES", "Candidate", "StandIn", "candidates", "provider"]
 
 ROOT = Path(__file__).parent.parent
-NAMES = ("reanimate", "reanimate, 2 processes", "TensorZero", "LiteLLM proxy", "httpx by hand", "raw asyncio proxy")
+PROCESSES = max(2, len(os.sched_getaffinity(0)))
+EVERY_CORE = f"reanimate, {PROCESSES} processes"
+"""With as many processes as there are cores, since peers with threads use every core too."""
+NAMES = ("reanimate", EVERY_CORE, "TensorZero", "LiteLLM proxy", "httpx by hand", "raw asyncio proxy")
 TENSORZERO = "tensorzero==2026.6.0"
 LITELLM = "litellm[proxy]==1.106.2"
 UPSTREAM_TIMEOUT_S = 2
@@ -125,7 +128,7 @@ def _reanimate(home: Path, main: str, backup: str, log: int, processes: int = 1)
         [sys.executable, "-m", "reanimate.gateway"],
         cwd=ROOT, env={**os.environ, "REANIMATE_HOME": str(home)}, stderr=log,
     )  # fmt: skip
-    name = "reanimate" if processes == 1 else f"reanimate, {processes} processes"
+    name = "reanimate" if processes == 1 else EVERY_CORE
     return Candidate(name, gateway, "/v1/chat/completions", "m", process)
 
 
@@ -201,7 +204,7 @@ def _raw(home: Path, main: str, backup: str, log: int) -> Candidate:
 
 _STARTS = {
     "reanimate": _reanimate,
-    "reanimate, 2 processes": partial(_reanimate, processes=2),
+    EVERY_CORE: partial(_reanimate, processes=PROCESSES),
     "TensorZero": _tensorzero,
     "LiteLLM proxy": _litellm,
     "httpx by hand": _httpx,
