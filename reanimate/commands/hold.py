@@ -4,11 +4,11 @@ import getpass
 from typing import Annotated, Any
 
 import typer
-from rich.table import Table
 
 from reanimate.bootstrap import open_services
 from reanimate.clock import utcnow
-from reanimate.commands.output import JsonFlag, err, out, print_json, run
+from reanimate.commands.llm_output import holds_table
+from reanimate.commands.output import JsonFlag, err, is_narrow, out, print_json, run
 from reanimate.errors import NotFound
 from reanimate.switches import holds
 from reanimate.switches.document import COMBINE, Claim, effective
@@ -42,11 +42,7 @@ def list_holds(json: JsonFlag = False) -> None:
     if not rows:
         out.print("nothing is held: every switch is at its default")
         return
-    table = Table("switch", "scope", "value", "cause", "reason", "since (UTC)")
-    for row in rows:
-        since = f"{row['placed_at']:%Y-%m-%d %H:%M:%S}"
-        table.add_row(row["switch"], row["scope"], str(row["value"]), row["cause"], row["reason"], since)
-    out.print(table)
+    out.print(holds_table(rows, narrow=is_narrow()))
     out.print(
         "in force: " + ", ".join(f"{v['switch']} of {v['scope']} = {v['value']}" for v in values), highlight=False
     )

@@ -11,7 +11,7 @@ from rich.tree import Tree
 
 from reanimate.bootstrap import Services, open_services
 from reanimate.clock import utcnow
-from reanimate.commands.output import JsonFlag, err, out, print_json, run
+from reanimate.commands.output import JsonFlag, err, id_column, is_narrow, out, print_json, run
 from reanimate.errors import InputInvalid
 from reanimate.incidents import record, timeline
 from reanimate.incidents.faults import Fault
@@ -60,22 +60,27 @@ def list_incidents(
     if not found:
         err.print("No incident" + (f" is in state {escape(state)}." if state else " has been opened."))
         return
-    table = Table(
-        "id", "severity", "state", "what", "opened (UTC)", "took", "of its objective", box=None, pad_edge=False
-    )
+    out.print(_list_table(found, narrow=is_narrow()))
+
+
+def _list_table(found: list[dict[str, Any]], *, narrow: bool) -> Table:
+    """Return incidents as a table; a narrow one leaves out the day, which the id has, and the objective."""
+    table = Table(id_column("id"), id_column("P" if narrow else "severity"), id_column("state"), "what", box=None)
+    table.pad_edge = False
+    for title in ("took",) if narrow else ("opened (UTC)", "took", "of its objective"):
+        table.add_column(title)
     for item in found:
         clock = item["clock"]
         spent = f"{share(clock['share'])} of {duration(clock['rto_s'])}" if clock["rto_s"] else "none set"
-        table.add_row(
-            item["id"],
-            item["severity"] or "–",
-            _styled(item["state"]),
-            escape(item["title"]),
-            moment(item["opened_at"]).removesuffix(" UTC"),
-            duration(clock["spent_s"]),
-            f"[red]{spent}, missed[/]" if clock["state"] == "missed" else spent,
-        )
-    out.print(table)
+        own = [item["id"], item["severity"] or "–", _styled(item["state"]), escape(item["title"])]
+        took = duration(clock["spent_s"])
+        opened = moment(item["opened_at"]).removesuffix(" UTC")
+        missed = clock["state"] == "missed"
+        if narrow:
+            table.add_row(*own, f"[red]{took}[/]" if missed else took)
+        else:
+            table.add_row(*own, opened, took, f"[red]{spent}, missed[/]" if missed else spent)
+    return table
 
 
 async def _list(state: str | None, limit: int) -> list[View]:

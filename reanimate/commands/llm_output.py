@@ -6,13 +6,13 @@ from typing import Any
 from rich.markup import escape
 from rich.table import Table
 
-from reanimate.commands.output import err, out
+from reanimate.commands.output import err, id_column, is_narrow, out
 from reanimate.incidents.wording import moment
 from reanimate.switches.changing import Change
 from reanimate.switches.llm_traffic import STATES
 from reanimate.switches.recovering import Round
 
-__all__ = ["show_change", "show_recovery", "show_status"]
+__all__ = ["holds_table", "show_change", "show_recovery", "show_status"]
 
 _LEVELS = {"normal": "green", "degraded": "yellow", "minimal": "red"}
 _COLOURS = {"closed": "green", "ramping": "yellow", "suspect": "yellow", "open": "red"}
@@ -76,13 +76,24 @@ def show_status(status: dict[str, Any]) -> None:
     if not status["holds"]:
         out.print("no person and no incident holds anything")
         return
-    table = Table("switch", "scope", "value", "cause", "reason", "since (UTC)")
-    for hold in status["holds"]:
-        since = f"{hold['placed_at']:%Y-%m-%d %H:%M:%S}"
-        table.add_row(
-            hold["switch"], hold["scope"], str(hold["value"]), escape(hold["cause"]), escape(hold["reason"]), since
-        )
-    out.print(table)
+    out.print(holds_table(status["holds"], narrow=is_narrow()))
+
+
+def holds_table(holds: Sequence[dict[str, Any]], *, narrow: bool) -> Table:
+    """Return holds as a table; a narrow one leaves out since when, which `--json` has."""
+    table = Table(*map(id_column, ("switch", "scope", "value", "cause")), "reason", box=None, pad_edge=False)
+    if not narrow:
+        table.add_column("since (UTC)")
+    for hold in holds:
+        told = [
+            hold["switch"],
+            escape(hold["scope"]),
+            str(hold["value"]),
+            escape(hold["cause"]),
+            escape(hold["reason"]),
+        ]
+        table.add_row(*told, *([] if narrow else [f"{hold['placed_at']:%Y-%m-%d %H:%M:%S}"]))
+    return table
 
 
 def _show_gateway(name: str, said: dict[str, Any]) -> None:

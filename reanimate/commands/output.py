@@ -13,12 +13,14 @@ from rich.table import Column
 
 from reanimate.errors import ReanimateError
 
-__all__ = ["JsonFlag", "err", "fail", "id_column", "out", "print_json", "run"]
+__all__ = ["JsonFlag", "err", "fail", "id_column", "is_narrow", "out", "print_json", "run"]
 
 T = TypeVar("T")
 
 _PIPED_WIDTH = 140
 """Columns when nobody's terminal says how wide it is: a table in a log should not be folded at 80."""
+
+_NARROW = 110
 
 out = Console(width=None if sys.stdout.isatty() else _PIPED_WIDTH)
 err = Console(stderr=True, width=None if sys.stderr.isatty() else _PIPED_WIDTH)
@@ -37,6 +39,11 @@ def print_json(value: Any) -> None:
 def id_column(title: str) -> Column:
     """Return a table's column of ids: they are there to be copied, so the others give way in a narrow terminal."""
     return Column(title, no_wrap=True)
+
+
+def is_narrow() -> bool:
+    """Say whether a table of text has no room for what can be looked up elsewhere."""
+    return out.width < _NARROW
 
 
 def fail(error: BaseException) -> typer.Exit:

@@ -12,9 +12,11 @@ from reanimate.incidents.wording import duration, moment
 from reanimate.quota.amounts import said
 from reanimate.quota.demand import Meter
 
-__all__ = ["print_history", "print_standings"]
+__all__ = ["print_history", "print_standings", "standings_table"]
 
 _WIDTH = 10
+_ROOMY = 130
+"""Columns from which on all that is known of a quota has room beside one another."""
 
 
 def print_standings(view: dict[str, Any]) -> None:
@@ -22,17 +24,32 @@ def print_standings(view: dict[str, Any]) -> None:
 
     `held` is lent to gateways: some of it may be used already, they tell every few seconds.
     """
-    table = Table(
-        id_column("quota"), "tenant", "for", "of what", Column("used", justify="right"), Column("", no_wrap=True),
-        Column("limit", justify="right"), Column("left", justify="right"), Column("held", justify="right"),
-        Column("reserve", justify="right"), id_column("resets"),
-        box=None, pad_edge=False,
-    )  # fmt: skip
-    for row in view["quotas"]:
-        table.add_row(*_row(row, view["currency"]))
-    out.print(table)
+    out.print(standings_table(view, out.width))
     for grant in view["grants"]:
         out.print(_grant_line(grant, view["currency"]), highlight=False, soft_wrap=True)
+
+
+def standings_table(view: dict[str, Any], width: int) -> Table:
+    """Return how every quota stands; in a narrow terminal without what can be looked up in the settings."""
+    numbers = [Column(name, justify="right", no_wrap=True) for name in ("used", "limit", "left", "held", "reserve")]
+    if width >= _ROOMY:
+        titles = [id_column("quota"), Column("tenant"), Column("for"), Column("of what"), numbers[0]]
+        titles += [Column("", no_wrap=True), *numbers[1:], id_column("resets")]
+        rows = [_row(row, view["currency"]) for row in view["quotas"]]
+    else:
+        titles = [id_column("quota"), Column("tenant"), id_column("of what"), numbers[0], id_column(""), *numbers[1:3]]
+        titles.append(id_column("resets"))
+        rows = [_short_row(row, view["currency"]) for row in view["quotas"]]
+    table = Table(*titles, box=None, pad_edge=False)
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
+def _short_row(row: dict[str, Any], currency: str) -> list[str]:
+    quota, tenant, _, what, used, _, limit, left, *_ = _row(row, currency)
+    share = f"[{_tone(row)}]{row['share']:.0%}[/]" if row["share"] is not None else "none"
+    return [quota, tenant, what, used, share, limit, left, duration((row["resets_at"] - utcnow()).total_seconds())]
 
 
 def _row(row: dict[str, Any], currency: str) -> list[str]:
