@@ -10,6 +10,7 @@ import random
 import sys
 import time
 from collections import Counter, defaultdict
+from functools import partial
 from itertools import count
 from typing import Any
 from urllib.request import Request, urlopen
@@ -19,7 +20,7 @@ import uvloop
 from rich.console import Console
 
 from benchmarks.llm_candidates import EVERY_CORE, NAMES, Candidate, StandIn, candidates, provider
-from benchmarks.llm_driver import Outcome, closed_loop, steadily
+from benchmarks.llm_driver import Outcome, alternately, closed_loop, steadily
 from benchmarks.report import Goal, Report, Row, parser, percentile
 from reanimate.demo.provider import answer_text
 
@@ -43,7 +44,7 @@ BREAKS: dict[str, dict[str, Any]] = {
     "stall": {"kind": "stall", "after": 4},
 }
 BURST, AT_ONCE, PER_SECOND = 200, 20, 20
-STEADY_FROM_S, STEADY_TO_S, BACK_S = 3.0, 8.0, 4.0
+STEADY_FROM_S, STEADY_TO_S = 3.0, 8.0
 STREAMS, TOKENS, STREAM_LIMIT_S = 20, 16, 15.0
 MARK = "of the benchmark"
 progress = Console(stderr=True)
@@ -81,33 +82,34 @@ async def calls_of_callers(main: StandIn) -> list[dict[str, Any]]:
     return [call for call in calls if MARK in str(call["body"])]
 
 
-async def outage(candidate: Candidate, main: StandIn, fault: str) -> dict[str, float]:
+async def outage(candidate: Candidate, twin: Candidate, main: StandIn, fault: str) -> dict[str, float]:
     """Measure one fault, and leave the main provider well and in use again."""
-    asking = Asking(candidate).request
-    healthy = await steadily(candidate.caller, asking, per_second=PER_SECOND, seconds=3)
+    asking, beside = Asking(candidate).request, (twin.caller, Asking(twin).request)
+    both = partial(alternately, (candidate.caller, asking), beside, per_second=PER_SECOND)
+    await both(seconds=2)
     await say("POST", main, "/_faults", [FAULTS[fault]])
     await say("DELETE", main, "/_calls")
     began, began_at = time.monotonic(), time.time()
     burst = await closed_loop(candidate.caller, asking, at_once=AT_ONCE, count=BURST, seconds=60)
     left = STEADY_TO_S - (time.monotonic() - began)
-    steady = await steadily(candidate.caller, asking, per_second=PER_SECOND, seconds=max(left, 5))
+    steady, usual = await both(seconds=max(left, 5))
     calls = await calls_of_callers(main)
     await say("DELETE", main, "/_faults")
     healed_at = time.time()
-    after = asyncio.create_task(steadily(candidate.caller, asking, per_second=PER_SECOND, seconds=7))
-    everything = [*burst, *steady, *(await after)]
+    after = await steadily(candidate.caller, asking, per_second=PER_SECOND, seconds=5)
+    everything = [*burst, *steady, *after]
     later = [outcome for outcome in steady if outcome.began - began >= STEADY_FROM_S] or steady
     since = min(outcome.began for outcome in later) - began + began_at
     used = [call["at"] for call in await calls_of_callers(main) if call["at"] > healed_at and call["status"] == 200]
-    # What a machine that others use takes changes by the minute: healthy is before and after.
-    last = [outcome for outcome in await after if outcome.began - began + began_at > healed_at + BACK_S]
-    well = percentile([outcome.took_ms for outcome in [*healthy, *last]], 50)
+    steady_p50 = percentile([outcome.took_ms for outcome in later], 50)
+    well = percentile([outcome.took_ms for outcome in usual if outcome.began >= later[0].began], 50)
     return {
         "failed": failed(everything, '"finish_reason"'),
         "slowest of the first second": max(o.took_ms for o in [*burst, *steady] if o.began - began <= 1),
         "p50 of the burst": percentile([outcome.took_ms for outcome in burst], 50),
-        "steady p50": percentile([outcome.took_ms for outcome in later], 50),
-        "steady p50, of the healthy p50": percentile([outcome.took_ms for outcome in later], 50) / well,
+        "steady p50": steady_p50,
+        "p50 of its healthy twin meanwhile": well,
+        "steady p50, of the healthy p50": steady_p50 / well,
         "steady p99": percentile([outcome.took_ms for outcome in later], 99),
         "still asked of the dead one": sum(call["at"] >= since for call in calls) / len(later),
         "back after": min(used) - healed_at if used else float("nan"),
@@ -119,6 +121,7 @@ UNITS = {
     "slowest of the first second": "ms",
     "p50 of the burst": "ms",
     "steady p50": "ms",
+    "p50 of its healthy twin meanwhile": "ms",
     "steady p50, of the healthy p50": "×",
     "steady p99": "ms",
     "still asked of the dead one": "per request",
@@ -187,15 +190,18 @@ async def run(names: tuple[str, ...], faults: list[str], rounds: int) -> Report:
     streams: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
     async with (
         provider("main", "--token-ms", "5") as main,
+        provider("well", "--token-ms", "5") as well,
         provider("backup", "--token-ms", "5", "--no-record") as backup,
         candidates(names, main.url, backup.url) as all_,
+        candidates(names, well.url, backup.url) as twins,
     ):
+        twin_of = {twin.name: twin for twin in twins}
         for number in range(rounds):
             for fault in faults:
                 for candidate in random.sample(all_, len(all_)):
                     progress.print(f"round {number + 1} of {rounds}: {fault}, {candidate.name}")
                     if fault in FAULTS:
-                        for what, value in (await outage(candidate, main, fault)).items():
+                        for what, value in (await outage(candidate, twin_of[candidate.name], main, fault)).items():
                             found[candidate.name, fault, what].append(value)
                     else:
                         streams[candidate.name, fault] += await broken_streams(candidate, main, fault)

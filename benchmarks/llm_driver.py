@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import httptools
 import orjson
 
-__all__ = ["Caller", "Outcome", "closed_loop", "rendered", "steadily"]
+__all__ = ["Caller", "Outcome", "alternately", "closed_loop", "rendered", "steadily"]
 
 
 @dataclass(slots=True)
@@ -164,3 +164,22 @@ async def steadily(caller: Caller, request: Callable[[], bytes], *, per_second: 
         await asyncio.sleep(max(0.0, due - time.monotonic()))
         tasks.append(asyncio.create_task(caller.ask(request(), due)))
     return list(await asyncio.gather(*tasks))
+
+
+Asked = tuple[Caller, Callable[[], bytes]]
+"""Whom to ask, and what."""
+
+
+async def alternately(
+    one: Asked, other: Asked, *, per_second: float, seconds: float
+) -> tuple[list[Outcome], list[Outcome]]:
+    """Ask two in turns at fixed moments, each so often: what the machine does meanwhile is the same for both."""
+    begin = time.monotonic()
+    tasks: tuple[list[asyncio.Task[Outcome]], list[asyncio.Task[Outcome]]] = ([], [])
+    for number in range(int(2 * per_second * seconds)):
+        due = begin + number / (2 * per_second)
+        await asyncio.sleep(max(0.0, due - time.monotonic()))
+        which = (number + 1) // 2 % 2  # one, other, other, one: neither always comes after the other
+        caller, request = (one, other)[which]
+        tasks[which].append(asyncio.create_task(caller.ask(request(), due)))
+    return list(await asyncio.gather(*tasks[0])), list(await asyncio.gather(*tasks[1]))
