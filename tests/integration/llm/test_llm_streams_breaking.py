@@ -281,13 +281,13 @@ async def test_it_is_joined_wherever_it_breaks(rig: StreamRig, after: int) -> No
 
 @pytest.mark.parametrize("how", ["direct", "trimmed", "overlap", "chatty", "other", "refuse"])
 async def test_a_model_that_does_not_go_on_as_asked_is_never_shown(rig: StreamRig, how: Any) -> None:
-    """Nothing but an error is right: what it says cannot be shown to fit."""
+    """Nothing but an error is right, with the reason for the first break: what it says cannot be shown to fit."""
     case = rig.case(prompt=" [[tokens=40]]")
     case.breaks("cut", how="fin", after=20)
     for provider in rig.providers.values():
         provider.behaviour = Behaviour(token_ms=0.5, continues=how)
     heard: list[str] = []
-    with pytest.raises(openai.APIError, match="broke off"):
+    with pytest.raises(openai.APIError, match=r"broke off: main/\S+: the stream broke: .* 2\. \S+: unstitchable"):
         await _listen(rig, case, heard)
     assert heard
     assert answer_text(case.prompt).startswith("".join(heard))

@@ -60,7 +60,9 @@ class Delivery:
 class _Stream:
     """One answer."""
 
-    __slots__ = ("_broken", "_call", "_failover", "_heard", "_hides_usage", "_leg", "_lost", "_told", "_used")
+    __slots__ = (
+        "_broken", "_call", "_failover", "_first_break", "_heard", "_hides_usage", "_leg", "_lost", "_told", "_used"
+    )  # fmt: skip
 
     def __init__(self, call: Call, failover: Failover) -> None:
         prompt = call.prompt
@@ -73,6 +75,7 @@ class _Stream:
         """What the caller knows of the answer."""
         self._used = Usage()
         """By the parts that have ended."""
+        self._first_break: tuple[str, Failure] | None = None
         self._broken: set[str] = set()
         """Whose answers broke off."""
         self._lost: set[str] = set()
@@ -229,12 +232,15 @@ class _Stream:
         leg.finished(failure)
         name = leg.opened.target.name
         self._broken.add(name)
+        if failure is not None and self._first_break is None:
+            self._first_break = (name, failure)
         if failure is not None and failure.kind not in _MAY_BE_ASKED_AGAIN:
             self._lost.add(name)
 
     def _broken_off(self, failure: Failure, why: str) -> Rejected:
-        name = self._call.attempts[-1].target.name if self._call.attempts else "the provider"
-        return Rejected(502, "broken_off", f"the answer broke off: {name}: {failure.detail}; not continued: {why}")
+        """Tell who broke off first, and why; of those who were to go on tells the list of attempts."""
+        name, first = self._first_break or ("the provider", failure)
+        return Rejected(502, "broken_off", f"the answer broke off: {name}: {first.detail}; not continued: {why}")
 
     async def _send(self, data: bytes) -> None:
         if data:
