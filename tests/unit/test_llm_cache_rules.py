@@ -82,6 +82,12 @@ def test_key__not_of_conversations_that_the_provider_keeps() -> None:
     assert not is_a_question(call_of({"model": "m", "input": "x", "background": True}, PATHS["responses"]))
 
 
+def test_key__not_of_numbers_that_are_read_as_their_neighbours() -> None:
+    assert key_of(call_of({**BODY, "seed": 2**70})) == key_of(call_of({**BODY, "seed": 2**70 + 1}))
+    assert not any(is_a_question(call_of({**BODY, "seed": seed})) for seed in (2**70, -(2**70)))
+    assert all(is_a_question(call_of({**BODY, "seed": seed})) for seed in (2**63, -(2**63), 0.5))
+
+
 @pytest.mark.parametrize("name", ANSWERS)
 def test_goodness__of_whole_answers(name: str) -> None:
     """Whole answers are good, and those that ask for tools are known for it."""

@@ -30,6 +30,8 @@ _OF_THE_CALLER = frozenset(
 )
 _HEADERS = frozenset({b"x-reanimate-knowledge-version", b"anthropic-version", b"anthropic-beta", b"openai-beta"})
 """The knowledge base may change without a word of the prompt changing; betas change what answers look like."""
+_INEXACT = 2.0**63
+"""Whole numbers from here on may have been read as floats."""
 
 
 def key_of(call: Call) -> bytes:
@@ -46,8 +48,13 @@ def key_of(call: Call) -> bytes:
 
 
 def is_a_question(call: Call) -> bool:
-    """Say whether the request says it all: not with a conversation that the provider keeps and changes."""
+    """Say whether the request says it all: not with a conversation that the provider keeps and changes.
+
+    Nor with a parameter, like a seed, of more than 64 bits: as it was read it is the same as its neighbours.
+    """
     fields = call.prompt.fields
+    if any(type(value) is float and abs(value) >= _INEXACT for value in fields.values()):
+        return False
     if call.prompt.endpoint.shape is not Shape.RESPONSES:
         return True
     return not fields.get("conversation") and not fields.get("background")
