@@ -1,17 +1,24 @@
 """One answer of a provider, as it comes."""
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from reanimate.gateway.llm.transport.errors import TransportFailed, TransportTrouble
-
-if TYPE_CHECKING:
-    from reanimate.gateway.llm.transport.connection import Connection
 
 __all__ = ["HIGH", "Response"]
 
 HIGH = 256 * 1024
 """With more than this unread, the provider is made to wait."""
+
+
+class Line(Protocol):
+    """What an answer can do with the connection that it comes on."""
+
+    def resume(self) -> None:
+        """Have the provider go on: what has come was taken."""
+
+    def hang_up(self) -> None:
+        """Close it: nobody wants the rest."""
 
 
 class Response:
@@ -28,7 +35,7 @@ class Response:
     def __init__(self, loop: asyncio.AbstractEventLoop | None = None) -> None:
         """`loop`: the running one, by who knows it; to ask for it is a call of the system."""
         self._loop = loop if loop is not None else asyncio.get_running_loop()
-        self._line: Connection | None = None
+        self._line: Line | None = None
         self._parts: list[bytes] = []
         self._waiter: asyncio.Future[None] | None = None
         self._failure: BaseException | None = None
@@ -128,7 +135,7 @@ class Response:
         if waiter is not None and not waiter.done():
             waiter.set_result(None)
 
-    def begin(self, line: "Connection") -> None:
+    def begin(self, line: Line) -> None:
         """It is asked for on this connection from now on; what was asked on another one before is forgotten.
 
         Raises:
