@@ -4,7 +4,7 @@ import re
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic import AfterValidator, Field, SecretStr, field_validator, model_validator
 
 from reanimate.llm_policies import CheckSettings, RuleSettings, with_shipped
 from reanimate.section import Name, Seconds, Section, Share, Zone
@@ -46,6 +46,15 @@ def _check_key(key: SecretStr, number: int) -> None:
         )
 
 
+def _check_keys(keys: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
+    for number, key in enumerate(keys, start=1):
+        _check_key(key, number)
+    return keys
+
+
+_WHOLE_KEYS = AfterValidator(_check_keys)
+
+
 class ModelSettings(Section):
     """One model of a provider: what it can do, what it costs, how much of it there is."""
 
@@ -75,7 +84,7 @@ class ProviderSettings(Section):
     wire: Literal["openai", "anthropic"] = "openai"
     url: str
     """The base URL as the vendor's SDK takes it: https://api.openai.com/v1, https://api.anthropic.com"""
-    keys: tuple[SecretStr, ...] = ()
+    keys: Annotated[tuple[SecretStr, ...], _WHOLE_KEYS] = ()
     """One is used until it is out of quota or refused, then the next."""
     pass_key: bool = False
     """Pass on the key that the caller sent, to this provider only; for when the gateway has none of its own."""
@@ -96,13 +105,6 @@ class ProviderSettings(Section):
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ValueError(f"{url!r} is not the http(s) address of a server")
         return url.rstrip("/")
-
-    @field_validator("keys")
-    @classmethod
-    def _keys_are_whole(cls, keys: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
-        for number, key in enumerate(keys, start=1):
-            _check_key(key, number)
-        return keys
 
     @field_validator("headers")
     @classmethod
@@ -175,16 +177,9 @@ class TenantSettings(Section):
     """Someone who asks, known by a key of the gateway's. With any tenant configured, a key is wanted of all."""
 
     name: Name
-    keys: Annotated[tuple[SecretStr, ...], Field(min_length=1)]
+    keys: Annotated[tuple[SecretStr, ...], Field(min_length=1), _WHOLE_KEYS]
     weight: Count = 1
     """Of its turn in the queue, when calls have to wait."""
-
-    @field_validator("keys")
-    @classmethod
-    def _keys_are_whole(cls, keys: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
-        for number, key in enumerate(keys, start=1):
-            _check_key(key, number)
-        return keys
 
 
 class QuotaSettings(Section):

@@ -72,7 +72,7 @@ class Exchange:
         """Have the application answer; `tasks` are those of all that are underway."""
         try:
             await app(scope, self.receive, self.send)
-        except BaseException:
+        except BaseException:  # also the end of the server, which cancels it: the task is over with this all the same
             log.exception("Exception in ASGI application")
             await self._fail()
         else:
@@ -159,11 +159,8 @@ class Exchange:
         """Send a whole answer. Its length is said."""
         self.response_started = True
         self._wants_100 = False
-        if self._flow.write_paused and not self.disconnected:
-            await self._flow.drain()
-        if not self.disconnected:
-            self._start = (status, headers)
-            self._write(body, False)
+        self._start = (status, headers)
+        await self.send_part(body, False)
 
     async def send(self, message: Any) -> None:
         """ASGI's `send`."""

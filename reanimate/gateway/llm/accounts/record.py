@@ -50,22 +50,22 @@ def brief_of(call: Call, now: float, wall: float) -> Brief | None:
     attempt = attempts[0]
     if not attempt.served or attempt.failure is not None:
         return None
-    prompt = call.prompt
-    return Brief(
-        call.id, now, wall, call.began, call.route, prompt.model[:200], call.tenant, prompt.endpoint, prompt.stream,
-        call.cache, call.usage, attempts, call.ending, call.degraded,
-    )  # fmt: skip
+    return _brief(call, now, wall)
 
 
 def record_of(call: Call, now: float, wall: float) -> dict[str, Any]:
     """Return the record of a call that ended `now` (of the loop's clock), which is `wall` in seconds of the epoch."""
-    prompt, target = call.prompt, call.answered_by
-    brief = Brief(
+    target = call.answered_by
+    answered_by = target.name if target is not None else None
+    return _record(_brief(call, now, wall), answered_by, call.error)
+
+
+def _brief(call: Call, now: float, wall: float) -> Brief:
+    prompt = call.prompt
+    return Brief(
         call.id, now, wall, call.began, call.route, prompt.model[:200], call.tenant, prompt.endpoint, prompt.stream,
         call.cache, call.usage, call.attempts, call.ending, call.degraded,
     )  # fmt: skip
-    answered_by = target.name if target is not None else None
-    return _record(brief, answered_by, call.error)
 
 
 def _record(call: Brief, answered_by: str | None, error: Rejected | None) -> dict[str, Any]:

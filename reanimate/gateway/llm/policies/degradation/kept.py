@@ -3,6 +3,7 @@
 import logging
 import math
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -36,19 +37,7 @@ class KeptHolds:
 
     def write(self, state: State) -> None:
         """Keep what is held now. Where that cannot be, it is told: the rules hold all the same."""
-        held = [
-            {
-                "rule": rule,
-                "scope": scope,
-                "since": holding.since,
-                "changed_at": holding.changed_at,
-                "until": holding.until,
-                "value": holding.value,
-                "step": holding.step,
-                "times": holding.times,
-            }
-            for (rule, scope), holding in state.items()
-        ]
+        held = [{"rule": rule, "scope": scope, **asdict(holding)} for (rule, scope), holding in state.items()]
         try:
             write_atomically(self._file, orjson.dumps({"held": held}))
         except OSError as error:
