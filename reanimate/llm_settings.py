@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, Field, SecretStr, field_validator, model_validator
 
 from reanimate.llm_policies import CheckSettings, RuleSettings, with_shipped
-from reanimate.section import Name, Seconds, Section, Share, Zone
+from reanimate.section import Name, Seconds, Section, Share, Zone, is_glob
 
 __all__ = [
     "LlmSettings",
@@ -263,7 +263,7 @@ class LlmSettings(Section):
                     raise ValueError(f"tenants {other!r} and {tenant.name!r} have a key in common: who asks with it?")
         names = {tenant.name for tenant in self.tenants}
         for quota in self.quotas:
-            if names and not set(quota.tenant) & set("*?[") and quota.tenant not in names:
+            if names and not is_glob(quota.tenant) and quota.tenant not in names:
                 raise ValueError(f"quota {quota.name!r} is for the tenant {quota.tenant!r}, whom there is not")
         return self
 
@@ -293,7 +293,7 @@ class LlmSettings(Section):
                     )
         asked = known | {name for route in self.routes for name in (route.name, *route.also)}
         for quota in self.quotas:
-            if not set(quota.model) & set("*?[") and quota.model not in asked:
+            if not is_glob(quota.model) and quota.model not in asked:
                 raise ValueError(f"quota {quota.name!r} is for {quota.model!r}, which is neither a route nor a target")
         routes = {route.name for route in self.routes}
         for check in self.checks:

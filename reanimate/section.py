@@ -1,11 +1,11 @@
-"""The base of every table of the settings file, and the kinds of value that many of them have."""
+"""The base of every table of the settings file, and the kinds of value and of name that many of them have."""
 
 from typing import Annotated
 from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-__all__ = ["Name", "Port", "Seconds", "Section", "Share", "Zone"]
+__all__ = ["Name", "Port", "Seconds", "Section", "Share", "Zone", "is_glob"]
 
 
 def _known_zone(name: str) -> str:
@@ -21,6 +21,11 @@ Seconds = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Zone = Annotated[str, AfterValidator(_known_zone)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:-]{0,79}$")]
+
+
+def is_glob(name: str) -> bool:
+    """Say whether a name has wildcards: `*`, `?` or `[…]`."""
+    return any(character in name for character in "*?[")
 
 
 class Section(BaseModel):

@@ -5,13 +5,9 @@ from fnmatch import fnmatchcase
 
 from reanimate.backups.manifest import base_name
 from reanimate.errors import NotFound
+from reanimate.section import is_glob
 
-__all__ = ["is_glob", "is_protected", "match_names", "model_of"]
-
-
-def is_glob(name: str) -> bool:
-    """Say whether a name has wildcards: `*`, `?` or `[…]`."""
-    return any(character in name for character in "*?[")
+__all__ = ["is_protected", "match_names", "model_of"]
 
 
 def match_names(wanted: Sequence[str], collections: Sequence[str], aliases: Mapping[str, str]) -> list[str]:

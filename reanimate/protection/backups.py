@@ -12,12 +12,13 @@ from reanimate.backups import record
 from reanimate.backups.backup import BackupOptions, Progress, take_backup
 from reanimate.backups.catalog import Catalog, new_backup_id
 from reanimate.backups.manifest import VectorManifest
-from reanimate.backups.names import is_glob, match_names
+from reanimate.backups.names import match_names
 from reanimate.bootstrap import Services
 from reanimate.clock import utcnow
 from reanimate.errors import NotFound, ReanimateError
 from reanimate.protection import locks
 from reanimate.restores.seed import seed
+from reanimate.section import is_glob
 from reanimate.switches.gateways import acknowledged_writes
 from reanimate.vector.server import VectorServer
 

@@ -21,6 +21,7 @@ from reanimate.db.tables import Backup, Proof
 from reanimate.incidents.wording import duration
 from reanimate.protection.calendar import WEEKS, Attempt, Day, Grid, calendar, grid
 from reanimate.protection.points import RecoveryPoint, read_points, thing_of
+from reanimate.section import is_glob
 
 __all__ = ["Overview", "Protected", "Standing", "assemble", "objective_s", "overview"]
 
@@ -207,7 +208,7 @@ def assemble(
 
 def _named(settings: Settings) -> list[Thing]:
     """Return what the settings name outright, so that what was never backed up shows as such."""
-    collections = [name for name in settings.vector.collections if not any(sign in name for sign in "*?[")]
+    collections = [name for name in settings.vector.collections if not is_glob(name)]
     databases = [database.name for database in settings.postgres.databases]
     return [
         *(("vector", thing_of("vector", name)) for name in collections),

@@ -11,6 +11,7 @@ from reanimate.config import Settings
 from reanimate.db.tables import Incident
 from reanimate.incidents.triage import ProviderLook
 from reanimate.llm_settings import LlmSettings
+from reanimate.section import is_glob
 from reanimate.switches.gateways import gateway_figures
 
 __all__ = ["LlmSubject", "SeenTarget", "kept_from_providers", "look_at_providers", "seen_targets", "subject_of"]
@@ -65,7 +66,7 @@ def _tenant_of(component: str, scope: Mapping[str, str], llm: LlmSettings) -> st
     named = scope.get("tenant") or (component.removeprefix("tenant:") if component.startswith("tenant:") else None)
     if named in (None, "*"):
         quota = next((item for item in llm.quotas if item.name == scope.get("quota")), None)
-        if quota is not None and not set(quota.tenant) & set("*?["):
+        if quota is not None and not is_glob(quota.tenant):
             return quota.tenant
     return named
 

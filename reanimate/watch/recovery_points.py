@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from reanimate.backups.manifest import Manifest, VectorManifest
-from reanimate.backups.names import is_glob
 from reanimate.backups.published import Published
 from reanimate.incidents.faults import Fault
+from reanimate.section import is_glob
 from reanimate.watch.alarm import Alarm
 
 __all__ = ["SUBJECT", "Objectives", "Protected", "alarms_of", "is_about_backups", "protected_in"]

@@ -6,6 +6,7 @@ from fnmatch import fnmatchcase
 from typing import Literal
 
 from reanimate.llm_settings import LlmSettings, ModelSettings, ProviderSettings, RouteSettings, RouteTarget
+from reanimate.section import is_glob
 
 __all__ = ["Catalogue", "Choice", "Key", "Provider", "Route", "Target", "Wire"]
 
@@ -86,7 +87,7 @@ class Catalogue:
         }
         self.routes = {item.name: self._route(item) for item in settings.routes}
         self._exact = {name: self.routes[item.name] for item in settings.routes for name in (item.name, *item.also)}
-        self._globs = [(name, route) for name, route in self._exact.items() if set(name) & set("*?[")]
+        self._globs = [(name, route) for name, route in self._exact.items() if is_glob(name)]
         self._default = self.routes.get(settings.default_route or "")
         self._found: dict[str, Route | None] = {}
 

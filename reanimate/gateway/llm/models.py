@@ -11,6 +11,7 @@ from reanimate.gateway.llm.failures import Rejected
 from reanimate.gateway.llm.tenants import Tenants
 from reanimate.gateway.llm.wire.errors import error_body
 from reanimate.gateway.request import Request
+from reanimate.section import is_glob
 
 __all__ = ["answer_models", "is_without_version"]
 
@@ -73,7 +74,7 @@ def _names(catalogue: Catalogue) -> dict[str, Route]:
         name: route
         for route in catalogue.routes.values()
         for name in (route.name, *route.settings.also)
-        if not set(name) & set("*?[")
+        if not is_glob(name)
     }
 
 

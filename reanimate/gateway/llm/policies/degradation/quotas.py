@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from reanimate.llm_settings import LlmSettings, QuotaSettings
+from reanimate.section import is_glob
 
 __all__ = ["used_by_scope"]
 
@@ -26,7 +27,7 @@ def used_by_scope(accounts: Iterable[Mapping[str, Any]], settings: LlmSettings) 
 
 def _scope(quota: QuotaSettings, tenant: str, routes: set[str]) -> str | None:
     tenant = tenant or quota.tenant
-    if not set(tenant) & set("*?["):
+    if not is_glob(tenant):
         return f"tenant:{tenant}"
     if quota.model == "*":
         return "*"
